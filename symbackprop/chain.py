@@ -1,0 +1,101 @@
+"""The one-line spelling of a network: `64 -> dense(32, relu) -> dense(10, softmax) -> cross_entropy` to a list of items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import Source
+from .parse import Apply, Name, Node, Number, Reader
+
+
+@dataclass(frozen=True)
+class Shape(Node):
+    """The shape of one example: numbers, `auto` for what the data tell, or letters for symbolic sizes."""
+
+    sizes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Link(Node):
+    """A layer, an activation or the loss: its name, arguments by position and by name."""
+
+    name: str
+    arguments: tuple[Node, ...] = ()
+    named: Mapping[str, Node] | None = None
+
+
+def parse_chain(source: Source) -> tuple[Shape, list[Link]]:
+    """The shape and the links of a chain; the whole text is consumed."""
+    reader = Reader(source)
+    shape = _shape(reader)
+    links: list[Link] = []
+    while reader.token.kind != "end":
+        reader.expect("->", "between the layers")
+        links.append(_link(reader))
+    return shape, links
+
+
+def _shape(reader: Reader) -> Shape:
+    at, sizes = reader.token.at, list[int | str]()
+    while True:
+        token = reader.take()
+        if token.kind == "number" and token.text.isdigit() and 0 < int(token.text[:12]) <= 10**9:
+            sizes.append(int(token.text))
+        elif token.kind == "name":
+            # `28x28x1` is read as the number 28 and the name x28x1.
+            pieces = re.fullmatch(r"((?:x\d+)+)", token.text)
+            if pieces and sizes:
+                sizes += [int(p) for p in token.text[1:].split("x")]
+            elif token.text != "x":
+                sizes.append(token.text)
+            elif not sizes:
+                raise reader.error("a chain begins with the shape of one example, such as 64 or 28x28x1", token.at)
+        else:
+            raise reader.error("a chain begins with the shape of one example, such as 64 or 28x28x1", token.at)
+        if reader.token.kind not in ("number", "name"):
+            return Shape(at, tuple(sizes))
+
+
+def _link(reader: Reader) -> Link:
+    token = reader.take()
+    if token.kind != "name":
+        raise reader.error("expected the name of a layer, an activation or a loss", token.at)
+    if reader.token.text != "(":
+        return Link(token.at, token.text)
+    reader.take()
+    arguments: list[Node] = []
+    named: dict[str, Node] = {}
+    while reader.token.text != ")":
+        if reader.token.kind == "name" and reader.peek(1).text == "=":
+            key = reader.take()
+            reader.take()
+            if key.text in named:
+                raise reader.error(f"'{key.text}' is given twice", key.at)
+            named[key.text] = reader.expression()
+        elif named:
+            raise reader.error("arguments without a name come first")
+        else:
+            arguments.append(reader.expression())
+        if reader.token.text != ",":
+            break
+        reader.take()
+    reader.expect(")", f"to close '{token.text}('")
+    return Link(token.at, token.text, tuple(arguments), named)
+
+
+def as_link(node: Node) -> Link | None:
+    """An argument that names something, `leaky_relu` or `leaky_relu(0.2)`, as a link of its own."""
+    if isinstance(node, Name):
+        return Link(node.at, node.name)
+    if isinstance(node, Apply):
+        return Link(node.at, node.name, node.arguments)
+    return None
+
+
+def as_size(node: Node) -> int | None:
+    """An argument that is a positive whole number."""
+    if isinstance(node, Number) and node.value.denominator == 1 and 0 < node.value <= 10**9:
+        return int(node.value)
+    return None
