@@ -123,7 +123,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         Activation(
             "selu",
             "scale*where(z > 0, z, alpha*(exp(z) - 1))",
-            constants={"alpha": "1.6732632423543772848170429916717", "scale": "1.0507009873554804934193349852946"},
+            constants={"alpha": "1.6732632423543772", "scale": "1.0507009873554805"},
             initialiser="lecun_normal",
             latex=r"\mathrm{SELU}",
             source="Klambauer, Unterthiner, Mayr, Hochreiter 2017",

@@ -1,0 +1,538 @@
+"""Folding: wherever the right side of an equation occurs, write its left side; small named rules, each use recorded.
+
+    exp(-z)/(1 + exp(-z))**2   becomes   a*(1 - a)          with a = sigmoid(z)
+    exp(z[n,k])/S[n]           becomes   p[n,k]             with p = softmax(z)
+    sum(k, y[n,k])             becomes   1                  with the fact that labels sum to one
+
+A rule is kept only where the operation count falls and no new pole appears, so that a form that is undefined where
+the old one was not is never chosen. `RULES` is the order; `simplify` repeats it until nothing changes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import sympy
+from sympy import Dummy, Expr, Symbol
+
+from .notation import (
+    Call,
+    Element,
+    Equation,
+    Fact,
+    Function,
+    Network,
+    Rewrite,
+    Term,
+    base_name,
+    calls_of,
+    elements_of,
+    index,
+    indices_of,
+    size_symbol,
+)
+from .write import formula
+
+
+@dataclass(frozen=True)
+class Known:
+    """What may be folded to: element-wise definitions, sums, and functions known by name."""
+
+    definitions: tuple[tuple[Expr, Expr], ...]
+    sums: tuple[Fact, ...]
+    functions: Mapping[str, Function]
+    sizes: Mapping[str, Symbol]
+
+
+def simplify(
+    equations: Sequence[Equation], network: Network, keep: Iterable[str], functions: Mapping[str, Function]
+) -> tuple[tuple[Equation, ...], tuple[Rewrite, ...], tuple[Fact, ...]]:
+    """Fold backward equations (in order of computation); drop those that no other and none of `keep` needs.
+
+    `functions` are the names a fold may introduce. Returns the equations, what was rewritten, and the facts that were
+    used or found.
+    """
+    known = _known(network, functions)
+    rewrites: list[Rewrite] = []
+    done: dict[str, Equation] = {}
+    kept = set(keep)
+    uses = _count_uses(equations)
+    for equation in equations:
+        current = _apply_rules(equation, known, rewrites)
+        current = _inline(current, done, kept, uses, known, rewrites)
+        done[current.name] = current
+    order = [done[e.name] for e in equations]
+    needed = set(kept)
+    for equation in reversed(order):
+        if equation.name in needed:
+            needed |= {e.name for t in equation.terms for e in t.body.atoms(Element)}
+    return tuple(e for e in order if e.name in needed), tuple(rewrites), known.sums
+
+
+def _count_uses(equations: Iterable[Equation]) -> dict[str, int]:
+    uses: dict[str, int] = {}
+    for equation in equations:
+        for name in {e.name for t in equation.terms for e in t.body.atoms(Element)}:
+            uses[name] = uses.get(name, 0) + 1
+    return uses
+
+
+def _known(network: Network, functions: Mapping[str, Function]) -> Known:
+    own = {f.name: f for f in network.functions}
+    definitions: list[tuple[Expr, Expr]] = []
+    sums: list[Fact] = list(network.facts)
+    for equation in network.equations[:-1]:
+        if len(equation.terms) != 1:
+            continue
+        term = equation.terms[0]
+        if term.over and term.reduce == "sum" and not isinstance(_numerator(term.body), Element):
+            sums.append(Fact(term, equation.target, "definition"))
+        elif not term.over and _kernels(term.body):
+            definitions.append((equation.target, term.body))
+            unfolded = unfold_calls(term.body, own)
+            if unfolded != term.body:
+                definitions.append((equation.target, unfolded))
+            if any(isinstance(a, sympy.log) or isinstance(-a, sympy.log) for a in sympy.Add.make_args(unfolded)):
+                # a = z - log(S) also says exp(a) = exp(z)/S
+                definitions.append((sympy.exp(equation.target), sympy.exp(unfolded)))
+    sizes = {i.name: size_symbol(i.size) for i in network.indices}
+    known = Known(tuple(definitions), tuple(sums), {**functions, **own}, sizes)
+    derived: list[Fact] = []
+    for target, body in definitions:
+        for i in target.indices if isinstance(target, Element) else ():
+            term = _fold_sum(Term(body, (i,)), known)
+            if term is not None and not term.over and _clean(term.body) == 1:
+                derived.append(Fact(Term(target, (i,)), sympy.S.One, "follows from its definition"))
+    return replace(known, sums=(*known.sums, *derived))
+
+
+def _numerator(expr: Expr) -> Expr:
+    return expr.as_numer_denom()[0] if isinstance(expr, sympy.Mul) else expr
+
+
+def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
+    """Write the formula of every function that has one in place of its name."""
+    while True:
+        swap: dict[Expr, Expr] = {}
+        for call in calls_of(expr):
+            function = functions.get(call.name)
+            if function is not None and function.body is not None and not any(call.orders):
+                arguments = dict(zip(map(Element, function.parameters), call.arguments, strict=True))
+                swap[call] = cast(Expr, function.body.xreplace(arguments))
+        if not swap:
+            return expr
+        expr = cast(Expr, expr.xreplace(swap))
+
+
+# ---------------------------------------------------------------------- cost
+
+
+@functools.lru_cache(maxsize=65536)
+def cost(expr: Expr) -> int:
+    """How many operations an expression asks for; a function counts five, a division by something computed three."""
+    if isinstance(expr, Element) or not expr.args:
+        return 0
+    if isinstance(expr, sympy.Add):
+        return len(expr.args) - 1 + sum(map(cost, expr.args))
+    if isinstance(expr, sympy.Mul):
+        factors = [a for a in expr.args if a not in (1, -1)]
+        return max(len(factors) - 1, 0) + sum(map(cost, factors))
+    if isinstance(expr, sympy.Pow):
+        base, exponent = expr.args
+        if exponent == -1:
+            return (3 if base.has(Element) else 0) + cost(base)
+        if exponent.is_Integer:
+            return (1 if exponent > 0 else 4 if base.has(Element) else 1) + cost(base)
+        return 5 + cost(base) + cost(exponent)
+    if isinstance(expr, sympy.Piecewise):
+        return 2 + sum(cost(branch) + (0 if test == True else 1) for branch, test in expr.args)  # noqa: E712
+    arguments = expr.arguments if isinstance(expr, Call) else expr.args
+    return 5 + sum(map(cost, arguments))
+
+
+def equation_cost(equation: Equation) -> int:
+    """Operations of an equation, a sum counted as one."""
+    return max(len(equation.terms) - 1, 0) + sum(cost(t.body) + len(t.over) for t in equation.terms)
+
+
+def _poles(expr: Expr) -> set[Expr]:
+    """What an expression divides by, apart from numbers and sizes."""
+    found: set[Expr] = set()
+    for power in expr.atoms(sympy.Pow):
+        if power.exp.could_extract_minus_sign() and power.base.has(Element):
+            # a factor's sign does not matter
+            factors = sympy.Mul.make_args(power.base)
+            found |= {min(f, -f, key=str) for f in factors if f.has(Element)}
+    return found
+
+
+# ---------------------------------------------------------------------- rational functions of kernels
+
+_FUNCTIONS = (sympy.Function, Call)
+
+
+def _kernels(expr: Expr) -> list[Expr]:
+    """The outermost functions in an expression."""
+    found: list[Expr] = []
+    todo = [expr]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, _FUNCTIONS) and not isinstance(node, sympy.Piecewise):
+            if node not in found:
+                found.append(node)
+        elif isinstance(node, sympy.Pow) and not node.exp.is_Integer:
+            found.append(node)
+        elif isinstance(node, (sympy.Add, sympy.Mul, sympy.Pow)):
+            todo += node.args  # type: ignore[arg-type]
+    return sorted(found, key=str)
+
+
+@functools.lru_cache(maxsize=16384)
+def _rationally(expr: Expr, how: str) -> Expr:
+    """`cancel` or `factor` with everything that is no sum, product or whole power held as a symbol."""
+    names: dict[Expr, Dummy] = {}
+
+    def hold(node: Expr) -> Expr:
+        if node.is_Rational:
+            return node
+        if isinstance(node, (sympy.Add, sympy.Mul)):
+            return node.func(*map(hold, cast("tuple[Expr, ...]", node.args)))
+        if isinstance(node, sympy.Pow) and node.exp.is_Integer and abs(node.exp) <= 8:
+            return sympy.Pow(hold(node.base), node.exp)
+        if node not in names:
+            names[node] = Dummy(f"v{len(names):03d}")
+        return names[node]
+
+    held = hold(expr)
+    if len(names) > 12:
+        return expr
+    result = {"cancel": sympy.cancel, "factor": sympy.factor, "expand": sympy.expand, "together": sympy.together}[how](held)
+    return cast(Expr, result.xreplace({v: k for k, v in names.items()}))
+
+
+@functools.lru_cache(maxsize=16384)
+def _clean(expr: Expr) -> Expr:
+    """The cheapest of an expression, its common-denominator form and its factored form."""
+    if not isinstance(expr, (sympy.Add, sympy.Mul, sympy.Pow)) or cost(expr) < 2:
+        return expr
+    forms = [expr]
+    try:
+        cancelled = _rationally(expr, "cancel")
+        forms += [cancelled, _rationally(cancelled, "factor"), _rationally(expr, "factor")]
+    except sympy.PolynomialError:
+        return expr
+    # Among equals the earlier form; the poles count first of all.
+    return min(forms, key=lambda f: (len(_poles(f)), cost(f)))
+
+
+def _solve_for(kernel: Expr, left: Expr, right: Expr) -> tuple[Expr, Expr] | None:
+    """`right = left` solved for a function in `right`: (what to replace, by what), or None if that is not a fraction."""
+    unknown = Dummy()
+    if isinstance(kernel, sympy.exp):
+        right = _in_powers_of(right, kernel, unknown)
+        if right.has(kernel):
+            return None
+    else:
+        right = cast(Expr, right.xreplace({kernel: unknown}))
+    numerator, denominator = cast("tuple[Expr, Expr]", sympy.fraction(_rationally(right, "together")))
+    equation = _rationally(left * denominator - numerator, "expand")
+    linear = cast(Expr, equation.coeff(unknown, 1))
+    rest = cast(Expr, equation.coeff(unknown, 0))
+    remains = _rationally(equation - linear * unknown - rest, "expand")
+    if remains != 0 or linear == 0 or linear.has(unknown) or rest.has(unknown):
+        return None
+    return kernel, -rest / linear
+
+
+def _in_powers_of(expr: Expr, kernel: Expr, unknown: Expr) -> Expr:
+    """`exp(c*u)` as a power of `exp(u)` wherever `c` is a whole number."""
+    exponent = kernel.args[0]
+    swap: dict[Expr, Expr] = {}
+    for other in expr.atoms(sympy.exp):
+        ratio = sympy.cancel(other.args[0] / exponent) if other != kernel else sympy.S.One
+        if ratio.is_Integer and abs(ratio) <= 8:
+            swap[other] = unknown**ratio
+    return cast(Expr, expr.xreplace(swap))
+
+
+# ---------------------------------------------------------------------- rules on one equation
+
+
+def _matches(pattern: Element, expr: Expr) -> Iterator[dict[Expr, Expr]]:
+    """How the indices of a pattern must be renamed to meet each element of the same array."""
+    for e in elements_of(expr):
+        if e.name == pattern.name:
+            yield dict(zip(pattern.indices, e.indices, strict=True))
+
+
+def _anchors(target: Expr, body: Expr, expr: Expr) -> Iterator[tuple[Expr, Expr]]:
+    """The instances of `target = body` that could occur in an expression."""
+    seen: set[Expr] = set()
+    for e in elements_of(body):
+        if indices_of(target) <= set(e.indices):
+            for rename in _matches(e, expr):
+                instance = cast(Expr, target.xreplace(rename))
+                if instance not in seen:
+                    seen.add(instance)
+                    yield instance, cast(Expr, body.xreplace(rename))
+
+
+def _better(new: Expr, old: Expr, right: Expr) -> bool:
+    return cost(new) < cost(old) and _poles(new) <= _poles(old) | _poles(right)
+
+
+def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
+    """One use of a definition in an expression, the best one; and the definition, in words."""
+    best: tuple[Expr, str] | None = None
+    todo = [pair for target, body in known.definitions for pair in _anchors(target, body, expr)]
+    todo += list(_function_instances(expr, known))
+    for target, body in todo:
+        for new in _folded(expr, target, body):
+            if _better(new, expr, body) and (best is None or cost(new) < cost(best[0])):
+                best = new, f"{formula(body)} is {formula(target)}"
+    return best
+
+
+def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
+    for kernel in _kernels(body):
+        present = any(isinstance(k, sympy.exp) for k in expr.atoms(sympy.exp)) if isinstance(kernel, sympy.exp) else expr.has(kernel)
+        if not present:
+            continue
+        if expr.has(body):
+            yield _clean(cast(Expr, expr.xreplace({body: target})))
+        if isinstance(body, sympy.Mul):
+            yield cast(Expr, expr.subs(body, target))
+        solved = _solve_for(kernel, target, body)
+        if solved is not None:
+            new = _in_powers_of(expr, kernel, solved[1]) if isinstance(kernel, sympy.exp) else expr.xreplace({kernel: solved[1]})
+            if new != expr:
+                yield _clean(cast(Expr, new))
+
+
+def _function_instances(expr: Expr, known: Known) -> Iterator[tuple[Expr, Expr]]:
+    """Functions known by name, at the arguments that stand under an exponential or in a call of the expression."""
+    arguments = {a for e in expr.atoms(sympy.exp) for a in (e.args[0], -e.args[0])}
+    arguments |= {a for c in expr.atoms(Call) for a in c.arguments[:1]}
+    for argument in sorted(arguments, key=str):
+        for function in known.functions.values():
+            if function.body is None or len(function.parameters) != 1 or isinstance(argument, sympy.Rational):
+                continue
+            z = Element(function.parameters[0])
+            body = cast(Expr, function.body.xreplace({z: argument}))
+            yield Call(function.name, (0,), argument), body
+            unfolded = unfold_calls(body, known.functions)
+            if unfolded != body and function.name not in ("gelu", "gelu_tanh"):
+                yield Call(function.name, (0,), argument), unfolded
+    for angle in {f.args[0] for f in expr.atoms(sympy.sinh)}:
+        yield sympy.tanh(angle), sympy.sinh(angle) / sympy.cosh(angle)
+
+
+def _fold_sum(term: Term, known: Known) -> Term | None:
+    """A term in which a known sum was recognised."""
+    for fact in known.sums:
+        pattern = fact.term
+        for e in elements_of(pattern.body):
+            for rename in _matches(e, term.body):
+                summed = [rename.get(i, i) for i in pattern.over]
+                if not set(summed) <= set(term.over) or len(set(summed)) < len(summed):
+                    continue
+                body = cast(Expr, pattern.body.xreplace(rename))
+                rest = _clean(term.body / body)
+                if indices_of(rest) & set(summed) or not _poles(rest) <= _poles(term.body):
+                    continue
+                value = cast(Expr, fact.value.xreplace(rename))
+                over = tuple(i for i in term.over if i not in summed)
+                return Term(_clean(rest * value), over)
+    return None
+
+
+def _absent_index(equation: Equation, known: Known) -> tuple[Equation, str] | None:
+    for position, term in enumerate(equation.terms):
+        for i in term.over:
+            if i not in indices_of(term.body):
+                size = known.sizes[base_name(i.name)]
+                new = Term(term.body * size, tuple(j for j in term.over if j != i))
+                return _with_term(equation, position, (new,)), f"nothing depends on {i}: the sum is {size} times the same"
+    return None
+
+
+def _fold(equation: Equation, known: Known) -> tuple[Equation, str] | None:
+    for position, term in enumerate(equation.terms):
+        if (found := _fold_body(term.body, known)) is not None:
+            return _with_term(equation, position, (replace(term, body=found[0]),)), found[1]
+    return None
+
+
+def _fold_a_sum(equation: Equation, known: Known) -> tuple[Equation, str] | None:
+    for position, term in enumerate(equation.terms):
+        if not term.over:
+            continue
+        whole = _fold_sum(term, known)
+        parts = (term,) if whole is not None else _split(term)
+        folded = [whole] if whole is not None else [_fold_sum(t, known) for t in parts]
+        if not any(f is not None for f in folded):
+            continue
+        new = _with_term(equation, position, tuple(f or t for f, t in zip(folded, parts, strict=True)))
+        new = _collected(new)
+        if equation_cost(new) < equation_cost(equation):
+            used = next(t for f, t in zip(folded, parts, strict=True) if f is not None)
+            return new, f"the sum in {formula(used.body, used.over)} is known"
+    return None
+
+
+def _split(term: Term) -> tuple[Term, ...]:
+    expanded = _rationally(term.body, "expand")
+    if not isinstance(expanded, sympy.Add):
+        return (term,)
+    return tuple(replace(term, body=cast(Expr, a)) for a in expanded.args)
+
+
+def _cancel(equation: Equation, known: Known) -> tuple[Equation, str] | None:  # noqa: ARG001
+    for position, term in enumerate(equation.terms):
+        new = _clean(term.body)
+        if new != term.body and cost(new) < cost(term.body):
+            return _with_term(equation, position, (replace(term, body=new),)), "common factors cancel"
+    return None
+
+
+def _sign_times_argument(equation: Equation, known: Known) -> tuple[Equation, str] | None:  # noqa: ARG001
+    for position, term in enumerate(equation.terms):
+        for f in sorted(term.body.atoms(sympy.sign), key=str):
+            u = cast(Expr, f.args[0])
+            new = _clean(cast(Expr, term.body.xreplace({f: sympy.Abs(u) / u})))
+            if _better(new, term.body, sympy.S.One):
+                return _with_term(equation, position, (replace(term, body=new),)), f"{formula(f * u)} is {formula(abs(u))}"
+    return None
+
+
+def _collected(equation: Equation) -> Equation:
+    """Terms over the same indices as one term."""
+    groups: dict[frozenset[Symbol], Term] = {}
+    for term in equation.terms:
+        if term.reduce != "sum":
+            return equation
+        term = _plain_letters(term, equation.target.indices)  # noqa: PLW2901
+        key = frozenset(term.over)
+        if key in groups:
+            term = replace(groups[key], body=_clean(groups[key].body + term.body))  # noqa: PLW2901
+        groups[key] = term
+    return replace(equation, terms=tuple(t for t in groups.values() if t.body != 0))
+
+
+def _plain_letters(term: Term, free: Iterable[Symbol]) -> Term:
+    """Bound indices without primes, where the plain letter is free."""
+    taken = set(free) | set(term.over)
+    swap: dict[Symbol, Symbol] = {}
+    for i in term.over:
+        plain = index(base_name(i.name))
+        if plain not in taken:
+            swap[i] = plain
+            taken.add(plain)
+    return Term(cast(Expr, term.body.xreplace(swap)), tuple(swap.get(i, i) for i in term.over), term.reduce) if swap else term
+
+
+def _collect(equation: Equation, known: Known) -> tuple[Equation, str] | None:  # noqa: ARG001
+    new = _collected(equation)
+    if new != equation and equation_cost(new) < equation_cost(equation):
+        return new, "terms over the same indices are added"
+    return None
+
+
+def _with_term(equation: Equation, position: int, terms: tuple[Term, ...]) -> Equation:
+    kept = tuple(t for t in terms if t.body != 0)
+    return replace(equation, terms=equation.terms[:position] + kept + equation.terms[position + 1 :])
+
+
+Rule = Callable[[Equation, Known], "tuple[Equation, str] | None"]
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("sum over an absent index", _absent_index),
+    ("sign times its argument", _sign_times_argument),
+    ("fold", _fold),
+    ("fold a sum", _fold_a_sum),
+    ("cancel", _cancel),
+    ("collect terms", _collect),
+)
+
+
+def _apply_rules(equation: Equation, known: Known, rewrites: list[Rewrite] | None) -> Equation:
+    """Every rule in order, from the first again after each use, until none applies."""
+    changed = True
+    while changed:
+        changed = False
+        for name, rule in RULES:
+            result = rule(equation, known)
+            if result is not None:
+                new, why = result
+                if rewrites is not None:
+                    rewrites.append(Rewrite(name, why, equation, new))
+                equation, changed = new, True
+                break
+    return equation
+
+
+# ---------------------------------------------------------------------- inlining
+
+
+def _inline(
+    equation: Equation,
+    done: dict[str, Equation],
+    kept: set[str],
+    uses: dict[str, int],
+    known: Known,
+    rewrites: list[Rewrite],
+) -> Equation:
+    """Put the derivatives used by an equation into it where that makes the whole shorter (softmax into its loss)."""
+    changed = True
+    while changed:
+        changed = False
+        names = [n for n in dict.fromkeys(e.name for t in equation.terms for e in elements_of(t.body)) if n in done]
+        for name in names:
+            merged = _insert(equation, done[name])
+            if merged is None:
+                continue
+            log: list[Rewrite] = []
+            new = _apply_rules(merged, known, log)
+            saved = equation_cost(done[name]) if uses.get(name, 0) <= 1 and name not in kept else 0
+            if equation_cost(new) < equation_cost(equation) + saved:
+                why = f"{done[name].target} is put in, so that factors cancel"
+                rewrites.append(Rewrite("insert", why, equation, merged))
+                rewrites += log
+                uses[name] -= 1
+                equation, changed = new, True
+                break
+    return equation
+
+
+def _insert(equation: Equation, definition: Equation) -> Equation | None:
+    """The equation with an array replaced by its definition, or None where it is not a plain factor."""
+    terms: list[Term] = []
+    parts = [t for term in equation.terms for t in (_split(term) if _is_inside_sum(term, definition.name) else (term,))]
+    for term in parts:
+        found = [e for e in elements_of(term.body) if e.name == definition.name]
+        if not found:
+            terms.append(term)
+            continue
+        if len(found) > 1 or term.reduce != "sum":
+            return None
+        rest = _rationally(term.body / found[0], "cancel")
+        if rest.has(found[0]):
+            return None
+        rename = dict(zip(definition.target.indices, found[0].indices, strict=True))
+        taken = set(equation.target.indices) | set(term.over)
+        for part in definition.terms:
+            own: dict[Symbol, Symbol] = dict(rename)
+            for i in part.over:
+                fresh = i
+                while fresh in taken:
+                    fresh = index(fresh.name + "'")
+                own[i] = fresh
+            body = cast(Expr, part.body.xreplace(own)) * rest
+            terms.append(Term(body, (*term.over, *(own[i] for i in part.over))))
+    return replace(equation, terms=tuple(terms))
+
+
+def _is_inside_sum(term: Term, name: str) -> bool:
+    return any(name in {e.name for e in a.atoms(Element)} for a in term.body.atoms(sympy.Add))

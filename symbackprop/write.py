@@ -1,0 +1,597 @@
+"""Expressions, terms and equations as text: formula text that `parse` reads back, Unicode for terminals, LaTeX.
+
+One walk decides the order of factors, signs and brackets; the writers differ only in how a sum, a fraction or a name
+looks. Factors are written from the loss towards the input, the way the chain rule produces them, and a difference
+is written the way round it was declared: `-(y - y')*f'(z)*o`, not `(y' - y)*f'(z)*o`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import sympy
+from sympy import Expr, Symbol
+
+from .notation import Call, Element, Equation, Network, Term, base_name, indices_of
+
+SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
+
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+).split()
+_GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", [g for g in _GREEK], strict=False)) | {"ℓ": "ell"}
+_NAMES = {
+    sympy.Abs: "abs",
+    sympy.exp: "exp",
+    sympy.log: "log",
+    sympy.tanh: "tanh",
+    sympy.sinh: "sinh",
+    sympy.cosh: "cosh",
+    sympy.sin: "sin",
+    sympy.cos: "cos",
+    sympy.sign: "sign",
+    sympy.erf: "erf",
+    sympy.floor: "floor",
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the writers need to know of a network: the order of arrays, declared differences, sizes, and names to show.
+
+    `names` maps an array to a display name (LaTeX in the LaTeX writer); `hidden` are indices that are not shown.
+    """
+
+    order: Mapping[str, int] = field(default_factory=dict[str, int])
+    differences: frozenset[Expr] = frozenset()
+    sizes: Mapping[str, str] = field(default_factory=dict[str, str])
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+    functions: Mapping[str, str] = field(default_factory=dict[str, str])
+    hidden: frozenset[str] = frozenset()
+
+
+def style_of(network: Network, adjoints: Mapping[str, str] | None = None) -> Style:
+    """The style of a network: arrays later in the computation come first in a product."""
+    order = {a.name: 0 for a in network.arrays}
+    for position, equation in enumerate(network.equations, 1):
+        order[equation.name] = 2 * position
+        for term in equation.terms:
+            for e in term.body.atoms(Element):
+                # a parameter or a target belongs where it is used
+                order[e.name] = order.get(e.name, 0) or 2 * position - 1
+    for name, adjoint in (adjoints or {}).items():
+        order[adjoint] = 10**6 + order.get(name, 0)
+    differences = {
+        a for e in network.equations for t in e.terms for a in t.body.atoms(sympy.Add) if len(a.args) == 2 and not _mixed(a)
+    }
+    return Style(order, frozenset(differences), {i.name: i.size for i in network.indices})
+
+
+def _mixed(add: Expr) -> bool:
+    return any(a.is_number for a in add.args)
+
+
+class Writer:
+    """Writes formula text; the subclasses change how things look."""
+
+    times, over_, minus = "*", "/", "-"
+
+    def __init__(self, style: Style | None = None) -> None:
+        self.style = style or Style()
+
+    # ------------------------------------------------------------------ the walk
+
+    def expression(self, expr: Expr, binding: int = 0) -> str:
+        """The text of an expression, in brackets where the place binds tighter than it."""
+        text, own = self._write(expr)
+        return self.bracket(text) if own < binding else text
+
+    def _write(self, expr: Expr) -> tuple[str, int]:
+        if isinstance(expr, Element):
+            return self.element(expr), ATOM
+        if isinstance(expr, sympy.Rational):
+            return self.number(expr)
+        if isinstance(expr, Symbol):
+            return self.symbol(expr), ATOM
+        if isinstance(expr, sympy.Add):
+            return self._sum(expr), SUM
+        if isinstance(expr, sympy.Mul):
+            return self._product(expr)
+        if isinstance(expr, sympy.Pow):
+            return self._power(expr)
+        if isinstance(expr, sympy.Piecewise):
+            return self.piecewise(expr)
+        if isinstance(expr, Call):
+            return self.call(expr), ATOM
+        if expr == sympy.pi:
+            return self.pi(), ATOM
+        if isinstance(expr, sympy.exp):
+            return self.exponential(expr.args[0])
+        if type(expr) in _NAMES:
+            return self.function(_NAMES[type(expr)], expr.args[0]), ATOM
+        raise TypeError(f"no text for {type(expr).__name__}")
+
+    def _rank(self, expr: Expr) -> int:
+        return max((self.style.order.get(e.name, 0) for e in expr.atoms(Element)), default=-1)
+
+    def _sum(self, expr: Expr) -> str:
+        parts = [(a, a.could_extract_minus_sign()) for a in cast("tuple[Expr, ...]", expr.args)]
+        parts.sort(key=lambda p: (p[1], not p[0].is_number, -self._rank(p[0]), str(p[0])))
+        text = ""
+        for part, negative in parts:
+            one = self.expression(-part if negative else part, PRODUCT if negative else SUM)
+            text += (f" {self.minus} " if text else self.minus) if negative else (" + " if text else "")
+            text += one
+        return text
+
+    def _orient(self, add: Expr) -> tuple[int, Expr, bool]:
+        """The way round of a difference: sign, the difference, and whether either way would do."""
+        if add in self.style.differences:
+            return 1, add, False
+        if -add in self.style.differences:
+            return -1, -add, False
+        if any(a.is_number and a.could_extract_minus_sign() for a in add.args):
+            return -1, -add, False
+        return 1, add, any(a.could_extract_minus_sign() for a in add.args)
+
+    def split(self, expr: Expr) -> tuple[int, list[Expr], list[Expr]]:
+        """Sign, factors and divisors of a product, in the order they are written."""
+        coefficient, factors = expr.as_coeff_mul()
+        sign = -1 if coefficient < 0 else 1
+        coefficient = abs(coefficient)
+        above: list[Expr] = []
+        below: list[Expr] = []
+        for f in cast("tuple[Expr, ...]", factors):
+            if isinstance(f, sympy.Pow) and f.exp.could_extract_minus_sign():
+                below.append(f.base ** (-f.exp))
+            else:
+                above.append(f)
+        free: list[tuple[list[Expr], int]] = []
+        for group in (above, below):
+            for i, f in enumerate(group):
+                if isinstance(f, sympy.Add):
+                    s, group[i], either = self._orient(f)
+                    sign *= s
+                    if either:
+                        free.append((group, i))
+                elif isinstance(f, sympy.Pow) and isinstance(f.base, sympy.Add) and f.exp.is_Integer and f.exp % 2 == 0:
+                    group[i] = cast(Expr, self._even(f))
+        if sign < 0 and free:
+            group, i = free[-1]
+            group[i], sign = -group[i], 1
+        for group in (above, below):
+            group.sort(key=lambda f: (-self._rank(f), isinstance(f, sympy.Add), str(f)))
+            # numbers and sizes come first
+            group.sort(key=lambda f: f.has(Element))
+        if not self.plain_fraction(coefficient):
+            above.insert(0, coefficient)
+        else:
+            if coefficient.p != 1:
+                above.insert(0, sympy.Integer(coefficient.p))
+            if coefficient.q != 1:
+                below.insert(0, sympy.Integer(coefficient.q))
+        return sign, above, below
+
+    def _even(self, power: Expr) -> Expr:
+        base = power.args[0]
+        flipped = -base in self.style.differences or (
+            base not in self.style.differences and all(a.could_extract_minus_sign() for a in base.args)
+        )
+        return sympy.Pow(-base, power.args[1], evaluate=False) if flipped else power
+
+    @staticmethod
+    def plain_fraction(number: sympy.Rational) -> bool:
+        """Whether a number is written as a fraction rather than as a decimal."""
+        return number.q <= 20 or bool(sympy.Integer(number.q) % 10 and _not_decimal(number.q))
+
+    def _product(self, expr: Expr) -> tuple[str, int]:
+        sign, above, below = self.split(expr)
+        text, binding = self.fraction(above, below)
+        if sign < 0:
+            return self.minus + text, min(binding, SUM)
+        return text, binding
+
+    def factors(self, factors: list[Expr]) -> str:
+        """A product of factors; only the last may go unbracketed if it is the only one."""
+        if len(factors) == 1:
+            return self.expression(factors[0], PRODUCT)
+        return self.times.join(self.expression(f, PRODUCT + 1) for f in factors)
+
+    def _power(self, expr: Expr) -> tuple[str, int]:
+        base, exponent = cast("tuple[Expr, Expr]", expr.args)
+        if exponent == sympy.Rational(1, 2):
+            return self.root(base)
+        if exponent.could_extract_minus_sign():
+            return self.fraction([], [base**-exponent])
+        if isinstance(base, sympy.Add) and exponent == 2:
+            base = cast(Expr, self._even(expr).args[0])
+        return self.power(base, exponent)
+
+    # ------------------------------------------------------------------ how things look
+
+    def bracket(self, text: str) -> str:
+        """In brackets."""
+        return f"({text})"
+
+    def element(self, e: Element) -> str:
+        """`a[i,j]`."""
+        name = self.style.names.get(e.name, e.name)
+        shown = [str(i) for i in e.indices if base_name(i.name) not in self.style.hidden]
+        return f"{name}[{','.join(shown)}]" if shown else name
+
+    def symbol(self, s: Symbol) -> str:
+        """A size."""
+        return s.name
+
+    def number(self, value: sympy.Rational) -> tuple[str, int]:
+        """A number, as a fraction or a decimal."""
+        if value < 0:
+            text, binding = self.number(-value)
+            return self.minus + text, min(binding, SUM)
+        if value.q == 1:
+            return str(value.p), ATOM
+        if self.plain_fraction(value):
+            return self.fraction([sympy.Integer(value.p)], [sympy.Integer(value.q)])
+        return self.decimal(value), ATOM
+
+    def decimal(self, value: sympy.Rational) -> str:
+        """An exact decimal."""
+        return exact_decimal(value)
+
+    def fraction(self, above: list[Expr], below: list[Expr]) -> tuple[str, int]:
+        """Factors over divisors."""
+        top = self.factors(above) if above else "1"
+        if not below:
+            return top, PRODUCT
+        if len(above) == 1:
+            top = self.expression(above[0], PRODUCT + 1)
+        bottom = self.factors(below)
+        if len(below) > 1:
+            bottom = f"({bottom})"
+        elif len(below) == 1:
+            bottom = self.expression(below[0], PRODUCT + 1)
+        return f"{top}{self.over_}{bottom}", PRODUCT
+
+    def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
+        """`base**exponent`."""
+        return f"{self.expression(base, ATOM)}**{self.expression(exponent, ATOM)}", POWER
+
+    def root(self, base: Expr) -> tuple[str, int]:
+        """The square root."""
+        return f"sqrt({self.expression(base)})", ATOM
+
+    def exponential(self, exponent: Expr) -> tuple[str, int]:
+        """The exponential function."""
+        return self.function("exp", exponent), ATOM
+
+    def function(self, name: str, argument: Expr) -> str:
+        """A function of one argument."""
+        return f"{name}({self.expression(argument)})"
+
+    def pi(self) -> str:
+        """The number π."""
+        return "pi"
+
+    def call(self, c: Call) -> str:
+        """A named function with its primes."""
+        primes = "'" * c.orders[0] if not any(c.orders[1:]) else "'" + "".join(
+            str(k + 1) * o for k, o in enumerate(c.orders)
+        )
+        return f"{self.style.functions.get(c.name, c.name)}{primes}({', '.join(map(self.expression, self.shown(c)))})"
+
+    def shown(self, c: Call) -> tuple[Expr, ...]:
+        """The arguments that are written."""
+        return c.arguments
+
+    def relation(self, test: Expr) -> str:
+        """A comparison."""
+        signs = {sympy.Gt: ">", sympy.Lt: "<", sympy.Ge: ">=", sympy.Le: "<=", sympy.Eq: "==", sympy.Ne: "!="}
+        left, right = cast("tuple[Expr, Expr]", test.args)
+        return f"{self.expression(left)} {self.sign(signs[type(test)])} {self.expression(right)}"
+
+    def sign(self, sign: str) -> str:
+        """A comparison sign."""
+        return sign
+
+    def piecewise(self, expr: Expr) -> tuple[str, int]:
+        """`where(condition, then, else)`, nested for more branches."""
+        branches = list(expr.args)
+        text = self.expression(branches[-1].args[0])
+        for branch in reversed(branches[:-1]):
+            text = f"where({self.relation(branch.args[1])}, {self.expression(branch.args[0])}, {text})"
+        return text, ATOM
+
+    # ------------------------------------------------------------------ terms and equations
+
+    def pulled(self, term: Term) -> tuple[Expr, Expr]:
+        """A term's body as (what does not depend on the summed indices, the rest)."""
+        outside, inside = cast("tuple[Expr, Expr]", term.body.as_independent(*[e for e in term.body.atoms(Element) if set(e.indices) & set(term.over)], as_Add=False))
+        if inside == 1:
+            return sympy.S.One, term.body
+        if any(indices_of(outside) & {i} for i in term.over):
+            return sympy.S.One, term.body
+        return outside, inside
+
+    def term(self, term: Term) -> tuple[str, int]:
+        """A term with its sum."""
+        if not term.over:
+            return self._write(term.body)
+        if term.reduce != "sum":
+            return self.reduction(term.reduce, term.over, term.body), ATOM
+        outside, inside = self.pulled(term)
+        name, scale = "sum", sympy.S.One
+        for i in term.over:
+            scale = scale * Symbol(self.style.sizes.get(base_name(i.name), "?"), integer=True, positive=True)
+        if outside != 1 and not (outside * scale).has(scale) and len(term.over) == 1:
+            name, outside = "mean", outside * scale
+        negative = outside.could_extract_minus_sign()
+        if negative:
+            outside = -outside
+        elif inside.could_extract_minus_sign() and not isinstance(inside, sympy.Add):
+            negative, inside = True, -inside
+        if isinstance(inside, sympy.Mul) and self.split(inside)[0] < 0 and not negative:
+            pass
+        text, binding = self.scaled(outside, name, term.over, inside)
+        return (self.minus + text, SUM) if negative else (text, binding)
+
+    def scaled(self, outside: Expr, name: str, over: Iterable[Symbol], inside: Expr) -> tuple[str, int]:
+        """A sum times a factor."""
+        text = self.reduction(name, over, inside)
+        if outside == 1:
+            return text, ATOM
+        _, above, below = self.split(outside)
+        if not above:
+            bottom = self.factors(below)
+            return f"{text}{self.over_}{bottom if len(below) == 1 else f'({bottom})'}", PRODUCT
+        return f"{self.expression(outside, PRODUCT)}{self.times}{text}", PRODUCT
+
+    def reduction(self, name: str, over: Iterable[Symbol], inside: Expr) -> str:
+        """`sum(i, body)`."""
+        return f"{name}({', '.join(map(str, over))}, {self.expression(inside)})"
+
+    def terms(self, terms: Iterable[Term]) -> str:
+        """A sum of terms."""
+        text = ""
+        for term in terms:
+            one, binding = self.term(term)
+            if one.startswith(self.minus) and text:
+                text += f" {self.minus} {one[len(self.minus) :]}"
+            else:
+                text += (" + " if text else "") + one
+            del binding
+        return text or "0"
+
+    def equation(self, equation: Equation) -> str:
+        """`target = terms`."""
+        return f"{self.element(equation.target)} = {self.terms(equation.terms)}"
+
+
+def _not_decimal(q: int) -> bool:
+    for p in (2, 5):
+        while q % p == 0:
+            q //= p
+    return q != 1
+
+
+def exact_decimal(value: sympy.Rational) -> str:
+    """A terminating decimal in full, or 17 digits of one that does not end."""
+    if _not_decimal(value.q):
+        return repr(float(value))
+    digits = 0
+    while (value.q and (value * 10**digits).q) != 1:
+        digits += 1
+    whole = str((value * 10**digits).p).rjust(digits + 1, "0")
+    return f"{whole[:-digits]}.{whole[-digits:]}"
+
+
+class TextWriter(Writer):
+    """Unicode for a terminal; indices stay."""
+
+    times, minus = "·", "−"
+    _SIGNS = {">": ">", "<": "<", ">=": "≥", "<=": "≤", "==": "=", "!=": "≠"}
+
+    def sign(self, sign: str) -> str:
+        return self._SIGNS[sign]
+
+    def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
+        raised = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        if exponent.is_Integer:
+            return f"{self.expression(base, ATOM)}{raised}", POWER
+        return f"{self.expression(base, ATOM)}^{self.expression(exponent, ATOM)}", POWER
+
+    def root(self, base: Expr) -> tuple[str, int]:
+        return f"√({self.expression(base)})", ATOM
+
+    def pi(self) -> str:
+        return "π"
+
+    def decimal(self, value: sympy.Rational) -> str:
+        return short_decimal(value)
+
+    def function(self, name: str, argument: Expr) -> str:
+        if name == "abs":
+            return f"|{self.expression(argument)}|"
+        return f"{name}({self.expression(argument)})"
+
+    def shown(self, c: Call) -> tuple[Expr, ...]:
+        return tuple(a for i, a in enumerate(c.arguments) if i == 0 or not a.is_Rational)
+
+    def piecewise(self, expr: Expr) -> tuple[str, int]:
+        branches = list(expr.args)
+        if len(branches) == 2 and branches[0].args[0] == 1 and branches[1].args[0] == 0:
+            return f"1[{self.relation(branches[0].args[1])}]", ATOM
+        return super().piecewise(expr)
+
+    def reduction(self, name: str, over: Iterable[Symbol], inside: Expr) -> str:
+        letters = "".join(map(str, over)) if all(len(str(i)) == 1 for i in over) else ",".join(map(str, over))
+        signs = {"sum": "Σ", "mean": "mean", "max": "max"}
+        return f"{signs[name]}_{letters} {self.expression(inside, PRODUCT)}"
+
+    def scaled(self, outside: Expr, name: str, over: Iterable[Symbol], inside: Expr) -> tuple[str, int]:
+        text = self.reduction(name, over, inside)
+        if outside == 1:
+            return text, PRODUCT
+        return f"{self.expression(outside, PRODUCT + (outside.is_Rational is not True))}{self.times}{text}", PRODUCT
+
+
+class LatexWriter(Writer):
+    """LaTeX without any package beyond amsmath and amssymb."""
+
+    times = r" \, "
+    _SIGNS = {">": ">", "<": "<", ">=": r"\ge", "<=": r"\le", "==": "=", "!=": r"\ne"}
+
+    def bracket(self, text: str) -> str:
+        return rf"\left({text}\right)"
+
+    def sign(self, sign: str) -> str:
+        return self._SIGNS[sign]
+
+    def symbol(self, s: Symbol) -> str:
+        return latex_name(s.name)
+
+    def element(self, e: Element) -> str:
+        shown = [latex_index(str(i)) for i in e.indices if base_name(i.name) not in self.style.hidden]
+        if e.name in self.style.names:
+            return with_subscript(self.style.names[e.name], shown)
+        return latex_element(e.name, shown)
+
+    def decimal(self, value: sympy.Rational) -> str:
+        return short_decimal(value)
+
+    def factors(self, factors: list[Expr]) -> str:
+        return super().factors(factors)
+
+    def fraction(self, above: list[Expr], below: list[Expr]) -> tuple[str, int]:
+        if not below:
+            return self.factors(above), PRODUCT
+        top = self.expression(above[0]) if len(above) == 1 else self.factors(above) if above else "1"
+        bottom = self.expression(below[0]) if len(below) == 1 else self.factors(below)
+        return rf"\frac{{{top}}}{{{bottom}}}", PRODUCT + 1
+
+    def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
+        text = self.expression(base, ATOM)
+        if isinstance(base, Element) and ("^" in text or "'" in text):
+            text = self.bracket(text)
+        return f"{text}^{{{self.expression(exponent)}}}", POWER
+
+    def root(self, base: Expr) -> tuple[str, int]:
+        return rf"\sqrt{{{self.expression(base)}}}", ATOM
+
+    def exponential(self, exponent: Expr) -> tuple[str, int]:
+        return f"e^{{{self.expression(exponent)}}}", POWER
+
+    def function(self, name: str, argument: Expr) -> str:
+        inside = self.expression(argument)
+        if name == "abs":
+            return rf"\left|{inside}\right|"
+        if name == "floor":
+            return rf"\left\lfloor {inside}\right\rfloor"
+        known = ("log", "tanh", "sinh", "cosh", "sin", "cos")
+        head = f"\\{name}" if name in known else rf"\operatorname{{{name}}}"
+        return rf"{head}\left({inside}\right)"
+
+    def pi(self) -> str:
+        return r"\pi"
+
+    def call(self, c: Call) -> str:
+        name = self.style.functions.get(c.name) or latex_name(c.name)
+        if any(c.orders[1:]):
+            parts = "".join(str(k + 1) * o for k, o in enumerate(c.orders))
+            name = rf"\partial_{{{parts}}} {name}"
+        elif c.orders[0]:
+            name += "'" * c.orders[0]
+        return rf"{name}\left({', '.join(map(self.expression, self.shown(c)))}\right)"
+
+    def shown(self, c: Call) -> tuple[Expr, ...]:
+        return tuple(a for i, a in enumerate(c.arguments) if i == 0 or not a.is_Rational)
+
+    def piecewise(self, expr: Expr) -> tuple[str, int]:
+        branches = list(expr.args)
+        if len(branches) == 2 and branches[0].args[0] == 1 and branches[1].args[0] == 0:
+            return rf"\mathbb{{1}}\left[{self.relation(branches[0].args[1])}\right]", ATOM
+        rows = [
+            f"{self.expression(b.args[0])} & "
+            + (r"\text{otherwise}" if b.args[1] == True else rf"\text{{if }} {self.relation(b.args[1])}")  # noqa: E712
+            for b in branches
+        ]
+        return r"\begin{cases}" + r" \\ ".join(rows) + r"\end{cases}", ATOM
+
+    def reduction(self, name: str, over: Iterable[Symbol], inside: Expr) -> str:
+        letters = [latex_index(str(i)) for i in over]
+        below = ("" if all(len(i) == 1 for i in letters) else ",").join(letters)
+        body = self.expression(inside, PRODUCT)
+        if name == "mean":
+            sizes = r" \, ".join(latex_name(self.style.sizes[base_name(i.name)]) for i in over)
+            return rf"\frac{{1}}{{{sizes}}} \sum_{{{below}}} {body}"
+        return f"\\{name}_{{{below}}} {body}"
+
+    def scaled(self, outside: Expr, name: str, over: Iterable[Symbol], inside: Expr) -> tuple[str, int]:
+        text = self.reduction(name, over, inside)
+        if outside == 1:
+            return text, PRODUCT
+        return f"{self.expression(outside, PRODUCT + (not outside.is_Mul))} {text}", PRODUCT
+
+
+def short_decimal(value: sympy.Rational) -> str:
+    """A decimal for people: at most six digits."""
+    return f"{float(value):.6g}"
+
+
+def latex_name(name: str) -> str:
+    """A name without indices: `w_11` is w with a subscript, `alpha` a Greek letter, `y'` keeps its prime."""
+    return latex_element(name, [])
+
+
+def latex_index(name: str) -> str:
+    """An index letter: `h1` is h with a subscript."""
+    stem = base_name(name)
+    match = re.fullmatch(r"([^\W\d_]+)_?(\d+)", stem)
+    text = f"{_letter(match[1])}_{{{match[2]}}}" if match else _letter(stem)
+    return text + "'" * (len(name) - len(stem))
+
+
+def _letter(text: str) -> str:
+    if text in _GREEK:
+        return f"\\{text}"
+    if text in _GREEK_LETTERS:
+        return f"\\{_GREEK_LETTERS[text]}"
+    escaped = text.replace("_", r"\_")
+    if len(text) == 1:
+        return text if text.isascii() else rf"\text{{{text}}}"
+    return rf"\mathrm{{{escaped}}}"
+
+
+def latex_element(name: str, indices: list[str]) -> str:
+    """An array's name with its indices below; a layer number goes above where indices stand below."""
+    stem = name.rstrip("'")
+    primes = "'" * (len(name) - len(stem))
+    head, _, below = stem.partition("_")
+    number = re.fullmatch(r"([^\W\d_]+)(\d+)", head)
+    parts: list[str] = []
+    if number and not below:
+        head = number[1]
+        if indices:
+            return with_subscript(f"{_letter(head)}{primes}^{{({number[2]})}}", indices) if not primes else with_subscript(
+                f"{_letter(head)}^{{({number[2]})\\prime}}", indices
+            )
+        parts.append(number[2])
+    elif below:
+        parts.append(below.replace("_", ",") if len(below) <= 3 else rf"\mathrm{{{below.replace('_', ',')}}}")
+    return with_subscript(_letter(head) + primes, [*parts, *indices], "," if parts and indices else None)
+
+
+def with_subscript(head: str, indices: list[str], comma: str | None = None) -> str:
+    """A name with indices below it; a comma between them where one has more than one letter."""
+    if not indices:
+        return head
+    joint = comma if comma is not None else "" if all(len(i.rstrip("'")) == 1 for i in indices) else ","
+    return f"{head}_{{{joint.join(indices)}}}"
+
+
+def formula(expr: Expr, over: Iterable[Symbol] = (), style: Style | None = None) -> str:
+    """An expression, summed over indices, as formula text."""
+    return Writer(style).term(Term(expr, tuple(over)))[0]
