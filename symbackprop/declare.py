@@ -29,6 +29,7 @@ from .notation import (
     Equation,
     Fact,
     Function,
+    Labels,
     Network,
     Role,
     Start,
@@ -584,7 +585,7 @@ class _Builder:
         self.scope.axes["L"] = ()
         if "p" not in self.scope.axes:
             self.aliases["p"] = current.name
-        return self._network(current.name, "n", facts, row.labels == "one-hot")
+        return self._network(current.name, "n", facts, row.labels)
 
     def _loss_constants(self, link: Link, constants: Mapping[str, Any], source: Source) -> dict[str, Expr]:
         values: dict[str, Expr] = {k: sympy.Rational(_decimal(v)) for k, v in constants.items()}
@@ -646,7 +647,7 @@ class _Builder:
         return tuple(facts)
 
     def _network(
-        self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...] = (), classes: bool = False
+        self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...] = (), labels: Labels = "real"
     ) -> Network:
         spec, scope = self.spec, self.scope
         facts += self._declared_facts()
@@ -670,7 +671,7 @@ class _Builder:
             starts=tuple(self.starts.items()),
             prediction=prediction,
             batch=batch,
-            classes=classes,
+            labels=labels,
             text=spec.chain.text.strip() if spec.chain is not None else "",
             training={"rate": spec.rate, **spec.train},
         )

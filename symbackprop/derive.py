@@ -12,7 +12,7 @@ from .notation import Derivation, Network
 from .simplify import simplify
 
 # Functions that a folded derivative may name although the network does not (softplus' is the sigmoid).
-_FOLDED_TO = ("sigmoid", "softplus")
+FOLDED_TO = ("sigmoid", "softplus")
 
 
 def derive(network: Network | str | Path | Mapping[str, Any], wrt: Sequence[str] = ()) -> Derivation:
@@ -26,7 +26,7 @@ def derive(network: Network | str | Path | Mapping[str, Any], wrt: Sequence[str]
     names = tuple(network_name(network, w) for w in wrt)
     raw, steps, adjoints = differentiate(network, names)
     names = names or tuple(a.name for a in network.arrays if a.role == "parameter")
-    functions = {name: catalogue_functions()[name] for name in _FOLDED_TO}
+    functions = {name: catalogue_functions()[name] for name in FOLDED_TO}
     equations, rewrites, facts = simplify(raw, network, [adjoints[n] for n in names], functions)
     return Derivation(network, raw, equations, steps, rewrites, adjoints, facts, names)
 

@@ -20,6 +20,7 @@ from sympy import Expr, Symbol
 
 from .errors import NetworkError
 
+Labels = Literal["real", "one-hot", "zero-one", "signed", "count"]
 Role = Literal["input", "target", "parameter", "constant", "stored"]
 SAFE_NAME = re.compile(r"[^\W\d]\w{0,63}'{0,8}")
 
@@ -188,7 +189,7 @@ class Network:
     starts: tuple[tuple[str, Start], ...] = ()
     prediction: str | None = None
     batch: str | None = None
-    classes: bool = False
+    labels: Labels = "real"
     text: str = ""
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

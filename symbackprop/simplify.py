@@ -10,14 +10,26 @@ the old one was not is never chosen. `RULES` is the order; `simplify` repeats it
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import sympy
-from sympy import Dummy, Expr, Symbol
+from sympy import Expr, Symbol
 
+from .algebra import (
+    clean,
+    cost,
+    equation_cost,
+    in_powers_of,
+    insert_equation,
+    kernels,
+    poles,
+    rationally,
+    solve_for,
+    split_term,
+    unfold_calls,
+)
 from .notation import (
     Call,
     Element,
@@ -28,7 +40,6 @@ from .notation import (
     Rewrite,
     Term,
     base_name,
-    calls_of,
     elements_of,
     index,
     indices_of,
@@ -90,7 +101,7 @@ def _known(network: Network, functions: Mapping[str, Function]) -> Known:
         term = equation.terms[0]
         if term.over and term.reduce == "sum" and not isinstance(_numerator(term.body), Element):
             sums.append(Fact(term, equation.target, "definition"))
-        elif not term.over and _kernels(term.body):
+        elif not term.over and kernels(term.body):
             definitions.append((equation.target, term.body))
             unfolded = unfold_calls(term.body, own)
             if unfolded != term.body:
@@ -104,158 +115,13 @@ def _known(network: Network, functions: Mapping[str, Function]) -> Known:
     for target, body in definitions:
         for i in target.indices if isinstance(target, Element) else ():
             term = _fold_sum(Term(body, (i,)), known)
-            if term is not None and not term.over and _clean(term.body) == 1:
+            if term is not None and not term.over and clean(term.body) == 1:
                 derived.append(Fact(Term(target, (i,)), sympy.S.One, "follows from its definition"))
     return replace(known, sums=(*known.sums, *derived))
 
 
 def _numerator(expr: Expr) -> Expr:
     return expr.as_numer_denom()[0] if isinstance(expr, sympy.Mul) else expr
-
-
-def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
-    """Write the formula of every function that has one in place of its name."""
-    while True:
-        swap: dict[Expr, Expr] = {}
-        for call in calls_of(expr):
-            function = functions.get(call.name)
-            if function is not None and function.body is not None and not any(call.orders):
-                arguments = dict(zip(map(Element, function.parameters), call.arguments, strict=True))
-                swap[call] = cast(Expr, function.body.xreplace(arguments))
-        if not swap:
-            return expr
-        expr = cast(Expr, expr.xreplace(swap))
-
-
-# ---------------------------------------------------------------------- cost
-
-
-@functools.lru_cache(maxsize=65536)
-def cost(expr: Expr) -> int:
-    """How many operations an expression asks for; a function counts five, a division by something computed three."""
-    if isinstance(expr, Element) or not expr.args:
-        return 0
-    if isinstance(expr, sympy.Add):
-        return len(expr.args) - 1 + sum(map(cost, expr.args))
-    if isinstance(expr, sympy.Mul):
-        factors = [a for a in expr.args if a not in (1, -1)]
-        return max(len(factors) - 1, 0) + sum(map(cost, factors))
-    if isinstance(expr, sympy.Pow):
-        base, exponent = expr.args
-        if exponent == -1:
-            return (3 if base.has(Element) else 0) + cost(base)
-        if exponent.is_Integer:
-            return (1 if exponent > 0 else 4 if base.has(Element) else 1) + cost(base)
-        return 5 + cost(base) + cost(exponent)
-    if isinstance(expr, sympy.Piecewise):
-        return 2 + sum(cost(branch) + (0 if test == True else 1) for branch, test in expr.args)  # noqa: E712
-    arguments = expr.arguments if isinstance(expr, Call) else expr.args
-    return 5 + sum(map(cost, arguments))
-
-
-def equation_cost(equation: Equation) -> int:
-    """Operations of an equation, a sum counted as one."""
-    return max(len(equation.terms) - 1, 0) + sum(cost(t.body) + len(t.over) for t in equation.terms)
-
-
-def _poles(expr: Expr) -> set[Expr]:
-    """What an expression divides by, apart from numbers and sizes."""
-    found: set[Expr] = set()
-    for power in expr.atoms(sympy.Pow):
-        if power.exp.could_extract_minus_sign() and power.base.has(Element):
-            # a factor's sign does not matter
-            factors = sympy.Mul.make_args(power.base)
-            found |= {min(f, -f, key=str) for f in factors if f.has(Element)}
-    return found
-
-
-# ---------------------------------------------------------------------- rational functions of kernels
-
-_FUNCTIONS = (sympy.Function, Call)
-
-
-def _kernels(expr: Expr) -> list[Expr]:
-    """The outermost functions in an expression."""
-    found: list[Expr] = []
-    todo = [expr]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, _FUNCTIONS) and not isinstance(node, sympy.Piecewise):
-            if node not in found:
-                found.append(node)
-        elif isinstance(node, sympy.Pow) and not node.exp.is_Integer:
-            found.append(node)
-        elif isinstance(node, (sympy.Add, sympy.Mul, sympy.Pow)):
-            todo += node.args  # type: ignore[arg-type]
-    return sorted(found, key=str)
-
-
-@functools.lru_cache(maxsize=16384)
-def _rationally(expr: Expr, how: str) -> Expr:
-    """`cancel` or `factor` with everything that is no sum, product or whole power held as a symbol."""
-    names: dict[Expr, Dummy] = {}
-
-    def hold(node: Expr) -> Expr:
-        if node.is_Rational:
-            return node
-        if isinstance(node, (sympy.Add, sympy.Mul)):
-            return node.func(*map(hold, cast("tuple[Expr, ...]", node.args)))
-        if isinstance(node, sympy.Pow) and node.exp.is_Integer and abs(node.exp) <= 8:
-            return sympy.Pow(hold(node.base), node.exp)
-        if node not in names:
-            names[node] = Dummy(f"v{len(names):03d}")
-        return names[node]
-
-    held = hold(expr)
-    if len(names) > 12:
-        return expr
-    result = {"cancel": sympy.cancel, "factor": sympy.factor, "expand": sympy.expand, "together": sympy.together}[how](held)
-    return cast(Expr, result.xreplace({v: k for k, v in names.items()}))
-
-
-@functools.lru_cache(maxsize=16384)
-def _clean(expr: Expr) -> Expr:
-    """The cheapest of an expression, its common-denominator form and its factored form."""
-    if not isinstance(expr, (sympy.Add, sympy.Mul, sympy.Pow)) or cost(expr) < 2:
-        return expr
-    forms = [expr]
-    try:
-        cancelled = _rationally(expr, "cancel")
-        forms += [cancelled, _rationally(cancelled, "factor"), _rationally(expr, "factor")]
-    except sympy.PolynomialError:
-        return expr
-    # Among equals the earlier form; the poles count first of all.
-    return min(forms, key=lambda f: (len(_poles(f)), cost(f)))
-
-
-def _solve_for(kernel: Expr, left: Expr, right: Expr) -> tuple[Expr, Expr] | None:
-    """`right = left` solved for a function in `right`: (what to replace, by what), or None if that is not a fraction."""
-    unknown = Dummy()
-    if isinstance(kernel, sympy.exp):
-        right = _in_powers_of(right, kernel, unknown)
-        if right.has(kernel):
-            return None
-    else:
-        right = cast(Expr, right.xreplace({kernel: unknown}))
-    numerator, denominator = cast("tuple[Expr, Expr]", sympy.fraction(_rationally(right, "together")))
-    equation = _rationally(left * denominator - numerator, "expand")
-    linear = cast(Expr, equation.coeff(unknown, 1))
-    rest = cast(Expr, equation.coeff(unknown, 0))
-    remains = _rationally(equation - linear * unknown - rest, "expand")
-    if remains != 0 or linear == 0 or linear.has(unknown) or rest.has(unknown):
-        return None
-    return kernel, -rest / linear
-
-
-def _in_powers_of(expr: Expr, kernel: Expr, unknown: Expr) -> Expr:
-    """`exp(c*u)` as a power of `exp(u)` wherever `c` is a whole number."""
-    exponent = kernel.args[0]
-    swap: dict[Expr, Expr] = {}
-    for other in expr.atoms(sympy.exp):
-        ratio = sympy.cancel(other.args[0] / exponent) if other != kernel else sympy.S.One
-        if ratio.is_Integer and abs(ratio) <= 8:
-            swap[other] = unknown**ratio
-    return cast(Expr, expr.xreplace(swap))
 
 
 # ---------------------------------------------------------------------- rules on one equation
@@ -281,7 +147,7 @@ def _anchors(target: Expr, body: Expr, expr: Expr) -> Iterator[tuple[Expr, Expr]
 
 
 def _better(new: Expr, old: Expr, right: Expr) -> bool:
-    return cost(new) < cost(old) and _poles(new) <= _poles(old) | _poles(right)
+    return cost(new) < cost(old) and poles(new) <= poles(old) | poles(right)
 
 
 def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
@@ -297,19 +163,19 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
 
 
 def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
-    for kernel in _kernels(body):
+    for kernel in kernels(body):
         present = any(isinstance(k, sympy.exp) for k in expr.atoms(sympy.exp)) if isinstance(kernel, sympy.exp) else expr.has(kernel)
         if not present:
             continue
         if expr.has(body):
-            yield _clean(cast(Expr, expr.xreplace({body: target})))
+            yield clean(cast(Expr, expr.xreplace({body: target})))
         if isinstance(body, sympy.Mul):
             yield cast(Expr, expr.subs(body, target))
-        solved = _solve_for(kernel, target, body)
+        solved = solve_for(kernel, target, body)
         if solved is not None:
-            new = _in_powers_of(expr, kernel, solved[1]) if isinstance(kernel, sympy.exp) else expr.xreplace({kernel: solved[1]})
+            new = in_powers_of(expr, kernel, solved[1]) if isinstance(kernel, sympy.exp) else expr.xreplace({kernel: solved[1]})
             if new != expr:
-                yield _clean(cast(Expr, new))
+                yield clean(cast(Expr, new))
 
 
 def _function_instances(expr: Expr, known: Known) -> Iterator[tuple[Expr, Expr]]:
@@ -340,12 +206,12 @@ def _fold_sum(term: Term, known: Known) -> Term | None:
                 if not set(summed) <= set(term.over) or len(set(summed)) < len(summed):
                     continue
                 body = cast(Expr, pattern.body.xreplace(rename))
-                rest = _clean(term.body / body)
-                if indices_of(rest) & set(summed) or not _poles(rest) <= _poles(term.body):
+                rest = clean(term.body / body)
+                if indices_of(rest) & set(summed) or not poles(rest) <= poles(term.body):
                     continue
                 value = cast(Expr, fact.value.xreplace(rename))
                 over = tuple(i for i in term.over if i not in summed)
-                return Term(_clean(rest * value), over)
+                return Term(clean(rest * value), over)
     return None
 
 
@@ -371,7 +237,7 @@ def _fold_a_sum(equation: Equation, known: Known) -> tuple[Equation, str] | None
         if not term.over:
             continue
         whole = _fold_sum(term, known)
-        parts = (term,) if whole is not None else _split(term)
+        parts = (term,) if whole is not None else split_term(term)
         folded = [whole] if whole is not None else [_fold_sum(t, known) for t in parts]
         if not any(f is not None for f in folded):
             continue
@@ -383,16 +249,9 @@ def _fold_a_sum(equation: Equation, known: Known) -> tuple[Equation, str] | None
     return None
 
 
-def _split(term: Term) -> tuple[Term, ...]:
-    expanded = _rationally(term.body, "expand")
-    if not isinstance(expanded, sympy.Add):
-        return (term,)
-    return tuple(replace(term, body=cast(Expr, a)) for a in expanded.args)
-
-
 def _cancel(equation: Equation, known: Known) -> tuple[Equation, str] | None:  # noqa: ARG001
     for position, term in enumerate(equation.terms):
-        new = _clean(term.body)
+        new = clean(term.body)
         if new != term.body and cost(new) < cost(term.body):
             return _with_term(equation, position, (replace(term, body=new),)), "common factors cancel"
     return None
@@ -402,7 +261,7 @@ def _sign_times_argument(equation: Equation, known: Known) -> tuple[Equation, st
     for position, term in enumerate(equation.terms):
         for f in sorted(term.body.atoms(sympy.sign), key=str):
             u = cast(Expr, f.args[0])
-            new = _clean(cast(Expr, term.body.xreplace({f: sympy.Abs(u) / u})))
+            new = clean(cast(Expr, term.body.xreplace({f: sympy.Abs(u) / u})))
             if _better(new, term.body, sympy.S.One):
                 return _with_term(equation, position, (replace(term, body=new),)), f"{formula(f * u)} is {formula(abs(u))}"
     return None
@@ -417,7 +276,7 @@ def _collected(equation: Equation) -> Equation:
         term = _plain_letters(term, equation.target.indices)  # noqa: PLW2901
         key = frozenset(term.over)
         if key in groups:
-            term = replace(groups[key], body=_clean(groups[key].body + term.body))  # noqa: PLW2901
+            term = replace(groups[key], body=clean(groups[key].body + term.body))  # noqa: PLW2901
         groups[key] = term
     return replace(equation, terms=tuple(t for t in groups.values() if t.body != 0))
 
@@ -490,7 +349,7 @@ def _inline(
         changed = False
         names = [n for n in dict.fromkeys(e.name for t in equation.terms for e in elements_of(t.body)) if n in done]
         for name in names:
-            merged = _insert(equation, done[name])
+            merged = insert_equation(equation, done[name])
             if merged is None:
                 continue
             log: list[Rewrite] = []
@@ -506,33 +365,3 @@ def _inline(
     return equation
 
 
-def _insert(equation: Equation, definition: Equation) -> Equation | None:
-    """The equation with an array replaced by its definition, or None where it is not a plain factor."""
-    terms: list[Term] = []
-    parts = [t for term in equation.terms for t in (_split(term) if _is_inside_sum(term, definition.name) else (term,))]
-    for term in parts:
-        found = [e for e in elements_of(term.body) if e.name == definition.name]
-        if not found:
-            terms.append(term)
-            continue
-        if len(found) > 1 or term.reduce != "sum":
-            return None
-        rest = _rationally(term.body / found[0], "cancel")
-        if rest.has(found[0]):
-            return None
-        rename = dict(zip(definition.target.indices, found[0].indices, strict=True))
-        taken = set(equation.target.indices) | set(term.over)
-        for part in definition.terms:
-            own: dict[Symbol, Symbol] = dict(rename)
-            for i in part.over:
-                fresh = i
-                while fresh in taken:
-                    fresh = index(fresh.name + "'")
-                own[i] = fresh
-            body = cast(Expr, part.body.xreplace(own)) * rest
-            terms.append(Term(body, (*term.over, *(own[i] for i in part.over))))
-    return replace(equation, terms=tuple(terms))
-
-
-def _is_inside_sum(term: Term, name: str) -> bool:
-    return any(name in {e.name for e in a.atoms(Element)} for a in term.body.atoms(sympy.Add))

@@ -119,7 +119,7 @@ class Writer:
         return max((self.style.order.get(e.name, 0) for e in expr.atoms(Element)), default=-1)
 
     def _sum(self, expr: Expr) -> str:
-        parts = [(a, a.could_extract_minus_sign()) for a in cast("tuple[Expr, ...]", expr.args)]
+        parts = [(a, self._is_negative(a)) for a in cast("tuple[Expr, ...]", expr.args)]
         parts.sort(key=lambda p: (p[1], not p[0].is_number, -self._rank(p[0]), str(p[0])))
         text = ""
         for part, negative in parts:
@@ -128,15 +128,19 @@ class Writer:
             text += one
         return text
 
+    def _is_negative(self, expr: Expr) -> bool:
+        return self.split(expr)[0] < 0 if isinstance(expr, sympy.Mul) else expr.could_extract_minus_sign()
+
     def _orient(self, add: Expr) -> tuple[int, Expr, bool]:
         """The way round of a difference: sign, the difference, and whether either way would do."""
         if add in self.style.differences:
             return 1, add, False
         if -add in self.style.differences:
             return -1, -add, False
-        if any(a.is_number and a.could_extract_minus_sign() for a in add.args):
+        negative = [a.could_extract_minus_sign() for a in add.args]
+        if all(negative) or (any(n and a.is_number for a, n in zip(add.args, negative, strict=True)) and not add.has(sympy.exp)):
             return -1, -add, False
-        return 1, add, any(a.could_extract_minus_sign() for a in add.args)
+        return 1, add, any(negative)
 
     def split(self, expr: Expr) -> tuple[int, list[Expr], list[Expr]]:
         """Sign, factors and divisors of a product, in the order they are written."""

@@ -1,0 +1,216 @@
+"""Scalar algebra that knows no rule of the calculus: operation counts, poles, fractions in functions, substitution.
+
+SymPy's polynomial routines see elements and functions as plain symbols here; that keeps them fast and predictable.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import sympy
+from sympy import Dummy, Expr, Symbol
+
+from .notation import Call, Element, Equation, Function, Term, calls_of, elements_of, index
+
+def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
+    """Write the formula of every function that has one in place of its name."""
+    while True:
+        swap: dict[Expr, Expr] = {}
+        for call in calls_of(expr):
+            function = functions.get(call.name)
+            if function is not None and function.body is not None and not any(call.orders):
+                arguments = dict(zip(map(Element, function.parameters), call.arguments, strict=True))
+                swap[call] = cast(Expr, function.body.xreplace(arguments))
+        if not swap:
+            return expr
+        expr = cast(Expr, expr.xreplace(swap))
+
+
+# ---------------------------------------------------------------------- cost
+
+
+@functools.lru_cache(maxsize=65536)
+def cost(expr: Expr) -> int:
+    """How many operations an expression asks for; a function counts five, a division by something computed three."""
+    if isinstance(expr, Element) or not expr.args:
+        return 0
+    if isinstance(expr, sympy.Add):
+        return len(expr.args) - 1 + sum(map(cost, expr.args))
+    if isinstance(expr, sympy.Mul):
+        factors = [a for a in expr.args if a not in (1, -1)]
+        return max(len(factors) - 1, 0) + sum(map(cost, factors))
+    if isinstance(expr, sympy.Pow):
+        base, exponent = expr.args
+        if exponent == -1:
+            return (3 if base.has(Element) else 0) + cost(base)
+        if exponent.is_Integer:
+            return (1 if exponent > 0 else 4 if base.has(Element) else 1) + cost(base)
+        return 5 + cost(base) + cost(exponent)
+    if isinstance(expr, sympy.Piecewise):
+        return 2 + sum(cost(branch) + (0 if test == True else 1) for branch, test in expr.args)  # noqa: E712
+    arguments = expr.arguments if isinstance(expr, Call) else expr.args
+    return 5 + sum(map(cost, arguments))
+
+
+def equation_cost(equation: Equation) -> int:
+    """Operations of an equation, a sum counted as one."""
+    return max(len(equation.terms) - 1, 0) + sum(cost(t.body) + len(t.over) for t in equation.terms)
+
+
+def poles(expr: Expr) -> set[Expr]:
+    """What an expression divides by, apart from numbers and sizes."""
+    found: set[Expr] = set()
+    for power in expr.atoms(sympy.Pow):
+        if power.exp.could_extract_minus_sign() and power.base.has(Element):
+            # a factor's sign does not matter
+            factors = sympy.Mul.make_args(power.base)
+            found |= {cast(Expr, -f if f.could_extract_minus_sign() else f) for f in factors if f.has(Element)}
+    return found
+
+
+# ---------------------------------------------------------------------- rational functions of kernels
+
+_FUNCTIONS = (sympy.Function, Call)
+
+
+def kernels(expr: Expr) -> list[Expr]:
+    """The outermost functions in an expression."""
+    found: list[Expr] = []
+    todo = [expr]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, _FUNCTIONS) and not isinstance(node, sympy.Piecewise):
+            if node not in found:
+                found.append(node)
+        elif isinstance(node, sympy.Pow) and not node.exp.is_Integer:
+            found.append(node)
+        elif isinstance(node, (sympy.Add, sympy.Mul, sympy.Pow)):
+            todo += node.args  # type: ignore[arg-type]
+    return sorted(found, key=str)
+
+
+@functools.lru_cache(maxsize=16384)
+def rationally(expr: Expr, how: str) -> Expr:
+    """`cancel` or `factor` with everything that is no sum, product or whole power held as a symbol."""
+    names: dict[Expr, Dummy] = {}
+
+    def hold(node: Expr) -> Expr:
+        if node.is_Rational:
+            return node
+        if isinstance(node, (sympy.Add, sympy.Mul)):
+            return node.func(*map(hold, cast("tuple[Expr, ...]", node.args)))
+        if isinstance(node, sympy.Pow) and node.exp.is_Integer and abs(node.exp) <= 8:
+            return sympy.Pow(hold(node.base), node.exp)
+        if node not in names:
+            names[node] = Dummy(f"v{len(names):03d}")
+        return names[node]
+
+    held = hold(expr)
+    if len(names) > 12:
+        return expr
+    result = {"cancel": sympy.cancel, "factor": sympy.factor, "expand": sympy.expand, "together": sympy.together}[how](held)
+    return cast(Expr, result.xreplace({v: k for k, v in names.items()}))
+
+
+@functools.lru_cache(maxsize=16384)
+def clean(expr: Expr) -> Expr:
+    """The cheapest of an expression, its common-denominator form and its factored form."""
+    if not isinstance(expr, (sympy.Add, sympy.Mul, sympy.Pow)) or cost(expr) < 2:
+        return expr
+    forms = [expr]
+    try:
+        cancelled = rationally(expr, "cancel")
+        forms += [cancelled, rationally(cancelled, "factor"), rationally(expr, "factor")]
+    except sympy.PolynomialError:
+        return expr
+    # Among equals the earlier form; the poles count first of all.
+    return min(forms, key=lambda f: (len(poles(f)), cost(f)))
+
+
+def solve_for(kernel: Expr, left: Expr, right: Expr) -> tuple[Expr, Expr] | None:
+    """`right = left` solved for a function in `right`: (what to replace, by what), or None if that is not a fraction."""
+    unknown = Dummy()
+    if isinstance(kernel, sympy.exp):
+        right = in_powers_of(right, kernel, unknown)
+        if right.has(kernel):
+            return None
+    else:
+        right = cast(Expr, right.xreplace({kernel: unknown}))
+    numerator, denominator = cast("tuple[Expr, Expr]", sympy.fraction(rationally(right, "together")))
+    equation = rationally(left * denominator - numerator, "expand")
+    linear = cast(Expr, equation.coeff(unknown, 1))
+    rest = cast(Expr, equation.coeff(unknown, 0))
+    remains = rationally(equation - linear * unknown - rest, "expand")
+    if remains != 0 or linear == 0 or linear.has(unknown) or rest.has(unknown):
+        return None
+    return kernel, -rest / linear
+
+
+def in_powers_of(expr: Expr, kernel: Expr, unknown: Expr) -> Expr:
+    """`exp(c*u)` as a power of `exp(u)` wherever `c` is a whole number."""
+    exponent = kernel.args[0]
+    swap: dict[Expr, Expr] = {}
+    for other in expr.atoms(sympy.exp):
+        ratio = sympy.cancel(other.args[0] / exponent) if other != kernel else sympy.S.One
+        if ratio.is_Integer and abs(ratio) <= 8:
+            swap[other] = unknown**ratio
+    return cast(Expr, expr.xreplace(swap))
+
+
+# ---------------------------------------------------------------------- equations
+
+
+def split_term(term: Term) -> tuple[Term, ...]:
+    """A term whose body is a product with a sum in it as several terms."""
+    expanded = rationally(term.body, "expand")
+    if not isinstance(expanded, sympy.Add):
+        return (term,)
+    return tuple(replace(term, body=cast(Expr, a)) for a in expanded.args)
+
+
+def insert_equation(equation: Equation, definition: Equation) -> Equation | None:
+    """The equation with an array replaced by its definition, or None where it is not a plain factor."""
+    terms: list[Term] = []
+    parts = [t for term in equation.terms for t in (split_term(term) if _is_inside_sum(term, definition.name) else (term,))]
+    for term in parts:
+        found = [e for e in elements_of(term.body) if e.name == definition.name]
+        if not found:
+            terms.append(term)
+            continue
+        if len(found) > 1 or term.reduce != "sum":
+            return None
+        rest = rationally(term.body / found[0], "cancel")
+        if rest.has(found[0]):
+            return None
+        rename = dict(zip(definition.target.indices, found[0].indices, strict=True))
+        taken = set(equation.target.indices) | set(term.over)
+        for part in definition.terms:
+            own: dict[Symbol, Symbol] = dict(rename)
+            for i in part.over:
+                fresh = i
+                while fresh in taken:
+                    fresh = index(fresh.name + "'")
+                own[i] = fresh
+            body = cast(Expr, part.body.xreplace(own)) * rest
+            terms.append(Term(body, (*term.over, *(own[i] for i in part.over))))
+    return replace(equation, terms=tuple(terms))
+
+
+def _is_inside_sum(term: Term, name: str) -> bool:
+    return any(name in {e.name for e in a.atoms(Element)} for a in term.body.atoms(sympy.Add))
+
+
+def join_exponentials(expr: Expr) -> Expr:
+    """`exp(a)*exp(b)` as `exp(a + b)`, everywhere."""
+    if not expr.args or isinstance(expr, Element):
+        return expr
+    arguments = [join_exponentials(a) if isinstance(a, Expr) else a for a in expr.args]
+    if isinstance(expr, sympy.Mul):
+        powers = [a for a in arguments if isinstance(a, sympy.exp)]
+        if len(powers) > 1:
+            rest = [a for a in arguments if not isinstance(a, sympy.exp)]
+            return cast(Expr, sympy.Mul(*rest, sympy.exp(sympy.Add(*(a.args[0] for a in powers)))))
+    return cast(Expr, expr.func(*arguments))

@@ -1,0 +1,378 @@
+"""A derivation to a standalone module: the equations are stabilised, planned and printed by a template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import sympy
+from sympy import Expr
+
+from . import catalogue
+from .declare import catalogue_functions
+from .derive import FOLDED_TO, derive
+from .errors import EmitError, Source, suggest
+from .lower import Lowering, Scope, Sizes
+from .notation import Array, Call, Derivation, Element, Equation, Fact, Function, Network, Term
+from .parse import Name, parse_definition, parse_expression
+from .plan import Names, NumpyWriter, Planner, Statement
+from .render import render
+from .stabilise import share, stabilise, stable_function
+from .write import Style, Writer, style_of
+
+TARGETS = ("numpy",)
+# Names that the emitted module itself uses.
+_RESERVED = (
+    "np math os sys json argparse time params x_ X Y v gradients init forward loss predict fit score save load stored "
+    "loss_and_gradients check_gradients Trainer SHAPES SIZES OPTIMIZERS SCHEDULES read_data main inputs targets dtype "
+    "eta t g w state len float range dict list tuple int str print np abs min max sum erf rng seed size"
+).split()
+
+
+def emit(
+    derivation: Derivation | Network | str | Path | Mapping[str, Any],
+    target: str = "numpy",
+    dtype: Literal["float64", "float32"] = "float64",
+    sizes: Mapping[str, int] | None = None,
+) -> str:
+    """The source text of a standalone module that trains the network.
+
+    `derivation` is a `Derivation` or anything that `derive` takes; `sizes` gives numbers to index letters whose size is
+    still symbolic; `dtype` is the module's default. Raises `EmitError` where a function is abstract or a target unknown.
+    """
+    if target not in TARGETS:
+        raise EmitError(f"there is no target '{target}'{suggest(target, TARGETS)}; known: {', '.join(TARGETS)}")
+    if dtype not in ("float64", "float32"):
+        raise EmitError(f"the dtype is float64 or float32, not '{dtype}'")
+    if not isinstance(derivation, Derivation):
+        derivation = derive(derivation)
+    return render("module.py", _Module(derivation, dtype, dict(sizes or {})).data())
+
+
+class _Module:
+    def __init__(self, derivation: Derivation, dtype: str, sizes: Mapping[str, int]) -> None:
+        self.derivation = derivation
+        self.network = derivation.network
+        self.dtype = dtype
+        self.arrays = {a.name: a for a in self.network.arrays}
+        self.numbers = {i.size: sizes.get(i.name, i.number) for i in self.network.indices}
+        own = {f.name: f for f in self.network.functions}
+        self.functions: dict[str, Function] = {**{n: catalogue_functions()[n] for n in FOLDED_TO}, **own}
+        for f in own.values():
+            if f.body is None:
+                raise EmitError(
+                    f"'{f.name}' is abstract: give it a formula in [activation.{f.name}] to emit code, "
+                    f'for example formula = "tanh(z)"'
+                )
+        names = [a.name for a in self.network.arrays]
+        self.style = style_of(self.network, derivation.adjoints)
+        everything = (*self.network.equations, *derivation.equations)
+        stable = stabilise(everything, self.functions, [*names, *derivation.adjoints.values()])
+        self.equations = share(self._needed(stable), names)
+        self.names = Names(_RESERVED)
+        for a in self.network.arrays:
+            _ = self.names[a.name]
+        self.planner = Planner(self.names, self._full_style())
+
+    def _full_style(self) -> Style:
+        order = dict(self.style.order)
+        last = 0
+        for equation in self.equations:
+            last = order.setdefault(equation.name, last)
+        return Style(order, self.style.differences, self.style.sizes)
+
+    def _needed(self, equations: Sequence[Equation]) -> tuple[Equation, ...]:
+        """The equations that the loss, the prediction or a gradient asks for."""
+        wanted = {self.network.loss, *(self.derivation.adjoints[w] for w in self.derivation.wrt)}
+        if self.network.prediction:
+            wanted.add(self.network.prediction)
+        for equation in reversed(equations):
+            if equation.name in wanted:
+                wanted |= _used(equation)
+        return tuple(e for e in equations if e.name in wanted)
+
+    # ------------------------------------------------------------------ the parts of the module
+
+    def data(self) -> dict[str, Any]:
+        network, derivation = self.network, self.derivation
+        forward, loss, backward = self._parts()
+        names = {a.name for a in network.arrays if a.role == "parameter"}
+        # What a later function reads of an earlier one.
+        later_of_forward = {u for e in (*loss, *backward) for u in _used(e)}
+        kept_forward = [e.name for e in forward if e.name in later_of_forward or e.name == network.prediction]
+        kept_loss = [e.name for e in loss if e.name in {u for b in backward for u in _used(b)}]
+        parts = {
+            "forward": self._part(forward, (), names),
+            "loss": self._part(loss, kept_forward, names),
+            "backward": self._part(backward, [*kept_forward, *kept_loss], names),
+        }
+        writer = Writer(self.style)
+        defaults = network.training
+        optimizer = str(defaults.get("optimizer", "momentum"))
+        if optimizer not in catalogue.OPTIMISERS:
+            raise EmitError(f"unknown optimiser '{optimizer}'{suggest(optimizer, catalogue.OPTIMISERS)}")
+        schedule = str(defaults.get("schedule", "inverse_time"))
+        if schedule not in catalogue.SCHEDULES:
+            raise EmitError(f"unknown schedule '{schedule}'{suggest(schedule, catalogue.SCHEDULES)}")
+        return {
+            "title": _plain(network.name),
+            "network": _plain(network.text),
+            "equations": [_plain(writer.equation(e)) for e in network.equations],
+            "derivatives": [_plain(writer.equation(e)) for e in derivation.equations],
+            "facts": [self._fact(f) for f in network.facts if self._is_about_data(f)],
+            "assumed": [_plain(self._fact_text(f)) for f in network.facts],
+            "dtype": self.dtype,
+            "sizes": [(n, v) for n, v in self.numbers.items()],
+            "batch_size_name": self._batch_size_name(),
+            "constants": [(self.names[n], _number(v), n) for n, v in network.constants],
+            "parameters": [self._parameter(a) for a in network.arrays if a.role == "parameter"],
+            "inputs": [self._data_array(a) for a in network.arrays if a.role == "input"],
+            "targets": [self._data_array(a) for a in network.arrays if a.role == "target"],
+            "labels": network.labels,
+            "logits": self._is_logits(),
+            "helpers": self._helpers(),
+            "uses_erf": any(e.has(sympy.erf) for e in self._bodies()),
+            "parts": parts,
+            "kept_forward": [self.names[n] for n in kept_forward],
+            "kept_loss": [self.names[n] for n in kept_loss],
+            "loss": self.names[network.loss],
+            "prediction": self.names[network.prediction] if network.prediction else None,
+            "gradients": [(w, self.names[derivation.adjoints[w]]) for w in derivation.wrt],
+            "optimizers": [self._optimizer(o) for o in catalogue.OPTIMISERS.values()],
+            "schedules": [self._schedule(s) for s in catalogue.SCHEDULES.values()],
+            "defaults": {
+                "epochs": int(defaults.get("epochs", 100)),
+                "batch_size": int(defaults.get("batch_size", 32)),
+                "optimizer": optimizer,
+                "learning_rate": defaults.get("learning_rate"),
+                "schedule": schedule,
+            },
+        }
+
+    def _bodies(self) -> list[Expr]:
+        own = [t.body for e in self.equations for t in e.terms]
+        return own + [f.body for f in self._used_functions() if f.body is not None]
+
+    def _parts(self) -> tuple[list[Equation], list[Equation], list[Equation]]:
+        """The equations of the prediction, of the loss besides, and the rest, which only gradients need."""
+        prediction = self._ancestors(self.network.prediction) if self.network.prediction else set[str]()
+        loss = self._ancestors(self.network.loss) - prediction
+        return (
+            [e for e in self.equations if e.name in prediction],
+            [e for e in self.equations if e.name in loss],
+            [e for e in self.equations if e.name not in prediction | loss],
+        )
+
+    def _ancestors(self, name: str) -> set[str]:
+        wanted = {name}
+        for equation in reversed(self.equations):
+            if equation.name in wanted:
+                wanted |= _used(equation)
+        return wanted
+
+    def _part(self, equations: Sequence[Equation], available: Iterable[str], parameters: set[str]) -> dict[str, Any]:
+        statements = [self.planner.statement(e) for e in equations]
+        used = {u for e in equations for u in _used(e)}
+        return {
+            "statements": statements,
+            "parameters": [(self.names[n], n) for n in self.arrays if n in parameters and n in used],
+            "stored": [self.names[n] for n in dict.fromkeys(available) if n in used],
+            "inputs": [self.names[a.name] for a in self.network.arrays if a.role == "input" and a.name in used],
+            "targets": [self.names[a.name] for a in self.network.arrays if a.role == "target" and a.name in used],
+            "sizes": self._size_lines(statements, equations),
+        }
+
+    def _size_lines(self, statements: Sequence[Statement], equations: Sequence[Equation]) -> list[str]:
+        """Where the sizes that the statements mention come from."""
+        lines: list[str] = []
+        text = " ".join(s.code for s in statements)
+        used = {u for e in equations for u in _used(e)}
+        for i in self.network.indices:
+            if self.names[i.size] not in _words(text) or any(line.startswith(f"{self.names[i.size]} =") for line in lines):
+                continue
+            if self.numbers[i.size] is not None:
+                lines.append(f"{self.names[i.size]} = {self.numbers[i.size]}")
+                continue
+            source = next(
+                a
+                for a in sorted(self.network.arrays, key=lambda a: a.name not in used)
+                if any(self._size_of(axis) == i.size for axis in a.axes) and (a.name in used or a.role != "stored")
+            )
+            axis = next(k for k, x in enumerate(source.axes) if self._size_of(x) == i.size)
+            name = self.names[source.name]
+            if source.name not in used:
+                name = f"params[{source.name!r}]"
+            lines.append(f"{self.names[i.size]} = {name}.shape[{axis}]")
+        return lines
+
+    def _size_of(self, axis: str) -> str:
+        return self.style.sizes[axis]
+
+    def _batch_size_name(self) -> str | None:
+        return self._size_of(self.network.batch) if self.network.batch else None
+
+    def _parameter(self, array: Array) -> dict[str, Any]:
+        start = dict(self.network.starts).get(array.name)
+        shape = [self._size_of(a) for a in array.axes]
+        scale = "0.0"
+        distribution = "constant"
+        if start is None and not array.axes:
+            distribution, scale = "normal", "0.1"
+        elif start is not None:
+            distribution = start.distribution
+            fans = {
+                "fan_in": " * ".join(f"size[{self._size_of(a)!r}]" for a in start.fan_in) or "1",
+                "fan_out": " * ".join(f"size[{self._size_of(a)!r}]" for a in start.fan_out) or "1",
+            }
+            scale = self._scale(start.scale, fans)
+        return {
+            "key": array.name,
+            "axes": ", ".join(array.axes),
+            "shape": shape,
+            "distribution": distribution,
+            "scale": scale,
+            "formula": start.scale if start else "0",
+        }
+
+    @staticmethod
+    def _scale(formula: str, fans: Mapping[str, str]) -> str:
+        source = Source("<initialiser>", formula)
+        scope = Scope({"fan_in": (), "fan_out": ()}, {}, Sizes())
+        body = Lowering(source, scope).scalar(parse_expression(source))
+        writer = NumpyWriter(Names(), Style(), pieces={k: f"({v})" for k, v in fans.items()}, scalars=True)
+        return writer.expression(body).replace("np.sqrt", "math.sqrt")
+
+    def _data_array(self, array: Array) -> dict[str, Any]:
+        return {
+            "key": array.name,
+            "name": self.names[array.name],
+            "axes": ", ".join(array.axes),
+            "rank": len(array.axes),
+            "shape": [None if a == self.network.batch else self._size_of(a) for a in array.axes],
+        }
+
+    def _is_logits(self) -> bool:
+        aliases = dict(self.network.aliases)
+        return "p" in self.arrays and "p" not in aliases
+
+    # ------------------------------------------------------------------ functions, facts, optimisers
+
+    def _used_functions(self) -> list[Function]:
+        used: set[str] = set()
+        todo = [c.name for e in self.equations for t in e.terms for c in t.body.atoms(Call)]
+        while todo:
+            name = todo.pop()
+            if name not in used:
+                used.add(name)
+                body = self.functions[name].body
+                todo += [c.name for c in cast(Expr, body).atoms(Call)]
+        return [f for n, f in self.functions.items() if n in used]
+
+    def _helpers(self) -> list[dict[str, Any]]:
+        helpers: list[dict[str, Any]] = []
+        for function in self._used_functions():
+            body = cast(Expr, stable_function(function).body)
+            lines = share((Equation(Element("value"), (Term(body),)),), function.parameters)
+            names = Names(("np", "erf", *(self.names[f] for f in self.functions)))
+            own = Names()
+            for p in function.parameters:
+                own._given[p] = names[p]  # noqa: SLF001
+            for f in self.functions:
+                own._given[f] = self.names[f]  # noqa: SLF001
+            planner = Planner(own, Style())
+            statements = [planner.statement(e) for e in lines]
+            defaults = [""] * (len(function.parameters) - len(function.defaults)) + [
+                f"={_number(d)}" for d in function.defaults
+            ]
+            helpers.append(
+                {
+                    "name": self.names[function.name],
+                    "arguments": ", ".join(names[p] + d for p, d in zip(function.parameters, defaults, strict=True)),
+                    "formula": _plain(f"{function.name}({', '.join(function.parameters)}) = {Writer().expression(cast(Expr, function.body))}"),
+                    "lines": [f"{s.name} = {s.code}" for s in statements[:-1]],
+                    "value": statements[-1].code,
+                }
+            )
+        return helpers
+
+    def _is_about_data(self, fact: Fact) -> bool:
+        return all(self.arrays[e.name].role in ("input", "target") for e in fact.term.body.atoms(Element))
+
+    def _fact_text(self, fact: Fact) -> str:
+        return f"{Writer(self.style).term(fact.term)[0]} = {Writer(self.style).expression(fact.value)}"
+
+    def _fact(self, fact: Fact) -> dict[str, Any]:
+        over = set(fact.term.over)
+        free = [i for e in fact.term.body.atoms(Element) for i in e.indices if i not in over]
+        left = Element("left", *dict.fromkeys(free))
+        writer = NumpyWriter(self.names, self.style, left.indices)
+        return {
+            "left": self.planner.statement(Equation(left, (fact.term,))).code,
+            "right": writer.expression(fact.value),
+            "text": _plain(self._fact_text(fact)),
+            "arrays": [self.names[a] for a in self.arrays if a in {e.name for e in fact.term.body.atoms(Element)}],
+        }
+
+    def _optimizer(self, row: catalogue.Optimiser) -> dict[str, Any]:
+        names = Names(("np",))
+        scope = Scope(dict.fromkeys(("w", "g", "eta", "t", *row.state, *row.constants), ()), {}, Sizes())
+        writer = NumpyWriter(names, Style({"g": 3, "w": 2}), scalars=True)
+        lines: list[tuple[str, str]] = []
+        for text in row.equations:
+            source = Source(f"<optimiser {row.name}>", text)
+            definition = parse_definition(source)
+            left = cast(Name, definition.left).name
+            right = Lowering(source, scope).scalar(definition.right)
+            step = sympy.expand(right - Element("w")) if left == "w" else None
+            if step is not None:
+                # one subtraction in place instead of a second array
+                code = f"w -= {writer.expression(cast(Expr, -self._unexpanded(right)))}"
+            else:
+                code = f"{left}[...] = {writer.expression(right)}"
+            lines.append((text, code))
+        arguments = ["w", "g", "state", "eta", "t"]
+        arguments += [f"{names[k]}={_number(sympy.Rational(v))}" for k, v in row.constants.items()]
+        return {
+            "name": row.name,
+            "arguments": ", ".join(arguments),
+            "constants": [(names[k], k) for k in row.constants],
+            "state": list(row.state),
+            "lines": lines,
+            "learning_rate": row.learning_rate,
+            "source": row.source,
+        }
+
+    @staticmethod
+    def _unexpanded(right: Expr) -> Expr:
+        """`right - w` without multiplying anything out."""
+        return sympy.Add(*(a for a in sympy.Add.make_args(right) if a != Element("w")))
+
+    def _schedule(self, row: catalogue.Schedule) -> dict[str, Any]:
+        names = Names(("np",))
+        source = Source(f"<schedule {row.name}>", row.formula)
+        scope = Scope(dict.fromkeys(("eta_0", "t", *row.constants), ()), {}, Sizes())
+        body = Lowering(source, scope).scalar(parse_expression(source))
+        writer = NumpyWriter(names, Style(), scalars=True)
+        code = writer.expression(body)
+        arguments = ["eta_0", "t", *(f"{names[k]}={_number(sympy.Rational(v))}" for k, v in row.constants.items())]
+        return {"name": row.name, "arguments": ", ".join(arguments), "code": code, "formula": row.formula}
+
+
+def _used(equation: Equation) -> set[str]:
+    return {e.name for t in equation.terms for e in t.body.atoms(Element)}
+
+
+def _words(text: str) -> set[str]:
+    return set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
+
+
+def _number(value: sympy.Rational) -> str:
+    return str(value.p) if value.q == 1 and abs(value.p) < 10**15 else repr(float(value))
+
+
+def _plain(text: str) -> str:
+    """Text that can stand in a docstring or a comment whatever it holds."""
+    return text.replace("\\", "/").replace('"""', "'''").replace("\n", " ").replace("\r", " ")
+
+

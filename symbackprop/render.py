@@ -1,0 +1,37 @@
+"""The only module that knows Jinja: a template's name and its data to text.
+
+Templates lie in `templates/` beside the package in a checkout and in `_templates/` inside the installed package.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+_HERE = Path(__file__).parent
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The environment: an undefined name in a template is an error, and HTML is escaped."""
+    checkout = _HERE.parent / "templates"
+    # A checkout's own templates win over copies that an old installation left behind.
+    folders = [checkout] if (_HERE.parent / "pyproject.toml").is_file() else []
+    loader = jinja2.FileSystemLoader([*folders, _HERE / "_templates"])
+    return jinja2.Environment(
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        autoescape=lambda name: bool(name) and ".html" in str(name),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render(template: str, data: Mapping[str, Any]) -> str:
+    """The text of a template with its data; every blank run of lines is at most two lines long."""
+    return environment().get_template(f"{template}.jinja").render(**data)
