@@ -1,0 +1,77 @@
+"""Back-propagation derived symbolically, explained step by step, and emitted as one readable NumPy file.
+
+    from symbackprop import declare, derive, explain, emit
+
+    network = declare("64 -> dense(32, relu) -> dense(10, softmax) -> cross_entropy")
+    derivation = derive(network)
+    print(explain(derivation, format="text", form="matrix"))
+    source = emit(derivation)
+
+The verbs are imported when they are first used, so that `symbackprop --help` does not wait for SymPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    DataError,
+    EmitError,
+    FileError,
+    FormulaError,
+    NetworkError,
+    SymbackpropError,
+)
+
+if TYPE_CHECKING:
+    from .declare import declare
+    from .derive import derive
+    from .emit import emit
+    from .explain import explain
+    from .notation import Derivation, Network
+
+__version__ = "0.1.0"
+__all__ = [
+    "DataError",
+    "Derivation",
+    "EmitError",
+    "FileError",
+    "FormulaError",
+    "Network",
+    "NetworkError",
+    "SymbackpropError",
+    "declare",
+    "derive",
+    "emit",
+    "explain",
+]
+
+_VERBS = ("declare", "derive", "emit", "explain")
+_HOMES = {**{verb: verb for verb in _VERBS}, "Network": "notation", "Derivation": "notation"}
+
+
+class _Package(ModuleType):
+    """The public verbs are functions, and the modules that hold them have the same names.
+
+    Python binds a module to its package when it is imported; here the verb is bound instead, in whatever order
+    things are imported.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _VERBS and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+sys.modules[__name__].__class__ = _Package

@@ -182,7 +182,8 @@ def insert_equation(equation: Equation, definition: Equation) -> Equation | None
             continue
         if len(found) > 1 or term.reduce != "sum":
             return None
-        rest = rationally(term.body / found[0], "cancel")
+        factor = found[0] in sympy.Mul.make_args(term.body)
+        rest = cast(Expr, term.body / found[0]) if factor else rationally(term.body / found[0], "cancel")
         if rest.has(found[0]):
             return None
         rename = dict(zip(definition.target.indices, found[0].indices, strict=True))

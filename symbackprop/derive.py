@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .algebra import equation_cost, insert_equation
 from .declare import catalogue_functions, declare
 from .differentiate import differentiate
-from .notation import Derivation, Network
-from .simplify import simplify
+from .notation import Derivation, Element, Equation, Network
+from .simplify import collected, simplify
 
 # Functions that a folded derivative may name although the network does not (softplus' is the sigmoid).
 FOLDED_TO = ("sigmoid", "softplus")
@@ -29,6 +30,22 @@ def derive(network: Network | str | Path | Mapping[str, Any], wrt: Sequence[str]
     functions = {name: catalogue_functions()[name] for name in FOLDED_TO}
     equations, rewrites, facts = simplify(raw, network, [adjoints[n] for n in names], functions)
     return Derivation(network, raw, equations, steps, rewrites, adjoints, facts, names)
+
+
+def closed_form(derivation: Derivation, name: str, limit: int = 400) -> Equation:
+    """∂loss/∂name in forward values alone: the shared derivatives are put in, as long as fewer than `limit` operations result."""
+    by_name = {e.name: e for e in derivation.equations}
+    current = by_name[derivation.adjoints[name]]
+    while True:
+        inner = next((n for n in _used(current) if n in by_name and n != current.name), None)
+        merged = insert_equation(current, by_name[inner]) if inner is not None else None
+        if merged is None or equation_cost(merged) > limit:
+            return current
+        current = collected(merged)
+
+
+def _used(equation: Equation) -> list[str]:
+    return sorted({e.name for t in equation.terms for e in t.body.atoms(Element)})
 
 
 def network_name(network: Network, name: str) -> str:

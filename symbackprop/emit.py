@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -73,14 +74,14 @@ class _Module:
         self.names = Names(_RESERVED)
         for a in self.network.arrays:
             _ = self.names[a.name]
-        self.planner = Planner(self.names, self._full_style())
+        self.planner = Planner(self.names, self._full_style(), style_of(self.network))
 
     def _full_style(self) -> Style:
         order = dict(self.style.order)
         last = 0
         for equation in self.equations:
             last = order.setdefault(equation.name, last)
-        return Style(order, self.style.differences, self.style.sizes)
+        return replace(self.style, order=order, adjoints={})
 
     def _needed(self, equations: Sequence[Equation]) -> tuple[Equation, ...]:
         """The equations that the loss, the prediction or a gradient asks for."""
@@ -107,7 +108,7 @@ class _Module:
             "loss": self._part(loss, kept_forward, names),
             "backward": self._part(backward, [*kept_forward, *kept_loss], names),
         }
-        writer = Writer(self.style)
+        writer, forward_writer = Writer(self.style), Writer(style_of(network))
         defaults = network.training
         optimizer = str(defaults.get("optimizer", "momentum"))
         if optimizer not in catalogue.OPTIMISERS:
@@ -118,7 +119,7 @@ class _Module:
         return {
             "title": _plain(network.name),
             "network": _plain(network.text),
-            "equations": [_plain(writer.equation(e)) for e in network.equations],
+            "equations": [_plain(forward_writer.equation(e)) for e in network.equations],
             "derivatives": [_plain(writer.equation(e)) for e in derivation.equations],
             "facts": [self._fact(f) for f in network.facts if self._is_about_data(f)],
             "assumed": [_plain(self._fact_text(f)) for f in network.facts],
@@ -196,7 +197,7 @@ class _Module:
                 continue
             source = next(
                 a
-                for a in sorted(self.network.arrays, key=lambda a: a.name not in used)
+                for a in sorted(self.network.arrays, key=lambda a: (a.name not in used, a.role != "input"))
                 if any(self._size_of(axis) == i.size for axis in a.axes) and (a.name in used or a.role != "stored")
             )
             axis = next(k for k, x in enumerate(source.axes) if self._size_of(x) == i.size)

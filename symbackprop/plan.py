@@ -92,9 +92,9 @@ class NumpyWriter(Writer):
 
     times, over_ = " * ", " / "
 
-    def _rank(self, expr: Expr) -> int:
+    def rank(self, expr: Expr) -> int:
         # A matrix product comes before what is added to it.
-        return max((10**7 if e.name in self.pieces else super(NumpyWriter, self)._rank(e) for e in expr.atoms(Element)), default=-1)
+        return max((10**7 if e.name in self.pieces else super(NumpyWriter, self).rank(e) for e in expr.atoms(Element)), default=-1)
 
     def split(self, expr: Expr) -> tuple[int, list[Expr], list[Expr]]:
         numbers = [a for a in sympy.Mul.make_args(expr) if a.is_number]
@@ -171,12 +171,16 @@ def aligned(text: str, axes: Sequence[Symbol], frame: Sequence[Symbol]) -> str:
 
 
 class Planner:
-    """Plans equations one by one; `names` gives Python names, `style` the formulas in the comments."""
+    """Plans equations one by one; `names` gives Python names, `style` the formulas in the comments.
 
-    def __init__(self, names: Names, style: Style) -> None:
+    `forward` is the style of equations that are no derivatives.
+    """
+
+    def __init__(self, names: Names, style: Style, forward: Style | None = None) -> None:
         self.names = names
         self.style = style
-        self.comments = Writer(style)
+        self._derivatives = Writer(style)
+        self._forward = Writer(forward or style)
 
     def statement(self, equation: Equation) -> Statement:
         """The statement that computes an equation."""
@@ -191,9 +195,9 @@ class Planner:
             sizes = ", ".join(self.size(i) for i in frame)
             comma = "," if len(frame) == 1 else ""
             code = f"np.full(({sizes}{comma}), {code})" if frame else code
-        return Statement(
-            self.names[equation.name], code, self.comments.equation(equation), tuple(self.names[u] for u in sorted(uses))
-        )
+        writer = self._forward if equation.name in self._forward.style.order else self._derivatives
+        formula = writer.equation(equation)
+        return Statement(self.names[equation.name], code, formula, tuple(self.names[u] for u in sorted(uses)))
 
     def size(self, i: Symbol) -> str:
         """The Python name of an index' size."""

@@ -12,6 +12,36 @@ from typing import Any
 
 import jinja2
 
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\ensuremath{<}",
+    ">": r"\ensuremath{>}",
+    "∂": r"\ensuremath{\partial}",
+    "δ": r"\ensuremath{\delta}",
+    "η": r"\ensuremath{\eta}",
+    "α": r"\ensuremath{\alpha}",
+    "ℓ": r"\ensuremath{\ell}",
+    "Σ": r"\ensuremath{\Sigma}",
+    "·": r"\ensuremath{\cdot}",
+    "−": r"\ensuremath{-}",
+    "²": r"\ensuremath{^2}",
+    "³": r"\ensuremath{^3}",
+    "≥": r"\ensuremath{\ge}",
+    "≤": r"\ensuremath{\le}",
+    "√": r"\ensuremath{\surd}",
+    "π": r"\ensuremath{\pi}",
+    "′": "'",
+    "’": "'",
+}
 _HERE = Path(__file__).parent
 
 
@@ -22,7 +52,7 @@ def environment() -> jinja2.Environment:
     # A checkout's own templates win over copies that an old installation left behind.
     folders = [checkout] if (_HERE.parent / "pyproject.toml").is_file() else []
     loader = jinja2.FileSystemLoader([*folders, _HERE / "_templates"])
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=loader,
         undefined=jinja2.StrictUndefined,
         autoescape=lambda name: bool(name) and ".html" in str(name),
@@ -30,6 +60,13 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["tex"] = tex
+    return made
+
+
+def tex(text: str) -> str:
+    """Plain text for LaTeX: nothing in it is a command; letters beyond the font become mathematics."""
+    return "".join(_TEX.get(c, c if c.isascii() else f"\\texttt{{U+{ord(c):04X}}}") for c in text)
 
 
 def render(template: str, data: Mapping[str, Any]) -> str:

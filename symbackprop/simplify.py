@@ -25,7 +25,6 @@ from .algebra import (
     insert_equation,
     kernels,
     poles,
-    rationally,
     solve_for,
     split_term,
     unfold_calls,
@@ -242,7 +241,7 @@ def _fold_a_sum(equation: Equation, known: Known) -> tuple[Equation, str] | None
         if not any(f is not None for f in folded):
             continue
         new = _with_term(equation, position, tuple(f or t for f, t in zip(folded, parts, strict=True)))
-        new = _collected(new)
+        new = collected(new)
         if equation_cost(new) < equation_cost(equation):
             used = next(t for f, t in zip(folded, parts, strict=True) if f is not None)
             return new, f"the sum in {formula(used.body, used.over)} is known"
@@ -267,7 +266,7 @@ def _sign_times_argument(equation: Equation, known: Known) -> tuple[Equation, st
     return None
 
 
-def _collected(equation: Equation) -> Equation:
+def collected(equation: Equation) -> Equation:
     """Terms over the same indices as one term."""
     groups: dict[frozenset[Symbol], Term] = {}
     for term in equation.terms:
@@ -294,7 +293,7 @@ def _plain_letters(term: Term, free: Iterable[Symbol]) -> Term:
 
 
 def _collect(equation: Equation, known: Known) -> tuple[Equation, str] | None:  # noqa: ARG001
-    new = _collected(equation)
+    new = collected(equation)
     if new != equation and equation_cost(new) < equation_cost(equation):
         return new, "terms over the same indices are added"
     return None

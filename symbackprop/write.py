@@ -43,7 +43,9 @@ _NAMES = {
 class Style:
     """What the writers need to know of a network: the order of arrays, declared differences, sizes, and names to show.
 
-    `names` maps an array to a display name (LaTeX in the LaTeX writer); `hidden` are indices that are not shown.
+    `names` maps an array to a display name (LaTeX in the LaTeX writer); `adjoints` maps the name of a derivative to its
+    array: for people it reads ∂L/∂a, or δ for the arrays in `deltas`; where the network is `layered`, the number at the
+    end of a name is its layer; `hidden` are indices that are not shown.
     """
 
     order: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -51,11 +53,18 @@ class Style:
     sizes: Mapping[str, str] = field(default_factory=dict[str, str])
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     functions: Mapping[str, str] = field(default_factory=dict[str, str])
+    adjoints: Mapping[str, str] = field(default_factory=dict[str, str])
+    deltas: frozenset[str] = frozenset()
+    loss: str = "L"
+    layered: bool = False
     hidden: frozenset[str] = frozenset()
 
 
 def style_of(network: Network, adjoints: Mapping[str, str] | None = None) -> Style:
-    """The style of a network: arrays later in the computation come first in a product."""
+    """The style of a network: arrays later in the computation come first in a product.
+
+    Without `adjoints`, for forward equations, matrices stand behind the signals that they multiply.
+    """
     order = {a.name: 0 for a in network.arrays}
     for position, equation in enumerate(network.equations, 1):
         order[equation.name] = 2 * position
@@ -63,12 +72,27 @@ def style_of(network: Network, adjoints: Mapping[str, str] | None = None) -> Sty
             for e in term.body.atoms(Element):
                 # a parameter or a target belongs where it is used
                 order[e.name] = order.get(e.name, 0) or 2 * position - 1
+    for a in network.arrays:
+        if adjoints is None and a.role == "parameter" and len(a.axes) > 1:
+            order[a.name] = -1
+        elif a.role == "input":
+            order[a.name] = order[a.name] or 1
     for name, adjoint in (adjoints or {}).items():
         order[adjoint] = 10**6 + order.get(name, 0)
     differences = {
         a for e in network.equations for t in e.terms for a in t.body.atoms(sympy.Add) if len(a.args) == 2 and not _mixed(a)
     }
-    return Style(order, frozenset(differences), {i.name: i.size for i in network.indices})
+    deltas = frozenset(n for n in order if re.fullmatch(r"z\d+", n)) if network.text else frozenset[str]()
+    return Style(
+        order,
+        frozenset(differences),
+        {i.name: i.size for i in network.indices},
+        functions={},
+        adjoints={v: k for k, v in (adjoints or {}).items()},
+        deltas=deltas,
+        loss=network.loss,
+        layered=bool(network.text),
+    )
 
 
 def _mixed(add: Expr) -> bool:
@@ -98,6 +122,8 @@ class Writer:
         if isinstance(expr, Symbol):
             return self.symbol(expr), ATOM
         if isinstance(expr, sympy.Add):
+            if -expr in self.style.differences and expr not in self.style.differences:
+                return f"{self.minus}{self.bracket(self._sum(-expr))}", SUM
             return self._sum(expr), SUM
         if isinstance(expr, sympy.Mul):
             return self._product(expr)
@@ -115,12 +141,12 @@ class Writer:
             return self.function(_NAMES[type(expr)], expr.args[0]), ATOM
         raise TypeError(f"no text for {type(expr).__name__}")
 
-    def _rank(self, expr: Expr) -> int:
+    def rank(self, expr: Expr) -> int:
         return max((self.style.order.get(e.name, 0) for e in expr.atoms(Element)), default=-1)
 
     def _sum(self, expr: Expr) -> str:
         parts = [(a, self._is_negative(a)) for a in cast("tuple[Expr, ...]", expr.args)]
-        parts.sort(key=lambda p: (p[1], not p[0].is_number, -self._rank(p[0]), str(p[0])))
+        parts.sort(key=lambda p: (p[1], not p[0].is_number, -self.rank(p[0]), str(p[0])))
         text = ""
         for part, negative in parts:
             one = self.expression(-part if negative else part, PRODUCT if negative else SUM)
@@ -168,7 +194,7 @@ class Writer:
             group, i = free[-1]
             group[i], sign = -group[i], 1
         for group in (above, below):
-            group.sort(key=lambda f: (-self._rank(f), isinstance(f, sympy.Add), str(f)))
+            group.sort(key=lambda f: (-self.rank(f), isinstance(f, sympy.Add), str(f)))
             # numbers and sizes come first
             group.sort(key=lambda f: f.has(Element))
         if not self.plain_fraction(coefficient):
@@ -398,6 +424,13 @@ class TextWriter(Writer):
     times, minus = "·", "−"
     _SIGNS = {">": ">", "<": "<", ">=": "≥", "<=": "≤", "==": "=", "!=": "≠"}
 
+    def element(self, e: Element) -> str:
+        array = self.style.adjoints.get(e.name)
+        if array is None:
+            return super().element(e)
+        head = f"δ{array[1:]}" if array in self.style.deltas else f"∂{self.style.loss}/∂{array}"
+        return super().element(Element(head, *e.indices))
+
     def sign(self, sign: str) -> str:
         return self._SIGNS[sign]
 
@@ -459,9 +492,14 @@ class LatexWriter(Writer):
 
     def element(self, e: Element) -> str:
         shown = [latex_index(str(i)) for i in e.indices if base_name(i.name) not in self.style.hidden]
+        array = self.style.adjoints.get(e.name)
+        if array in self.style.deltas:
+            return with_subscript(rf"\delta^{{({cast(str, array)[1:]})}}", shown)
+        if array is not None:
+            return rf"\frac{{\partial {latex_name(self.style.loss)}}}{{\partial {latex_element(array, shown, self.style.layered)}}}"
         if e.name in self.style.names:
             return with_subscript(self.style.names[e.name], shown)
-        return latex_element(e.name, shown)
+        return latex_element(e.name, shown, self.style.layered)
 
     def decimal(self, value: sympy.Rational) -> str:
         return short_decimal(value)
@@ -569,8 +607,8 @@ def _letter(text: str) -> str:
     return rf"\mathrm{{{escaped}}}"
 
 
-def latex_element(name: str, indices: list[str]) -> str:
-    """An array's name with its indices below; a layer number goes above where indices stand below."""
+def latex_element(name: str, indices: list[str], layered: bool = False) -> str:
+    """An array's name with its indices below; the number of a layer goes above them."""
     stem = name.rstrip("'")
     primes = "'" * (len(name) - len(stem))
     head, _, below = stem.partition("_")
@@ -578,10 +616,8 @@ def latex_element(name: str, indices: list[str]) -> str:
     parts: list[str] = []
     if number and not below:
         head = number[1]
-        if indices:
-            return with_subscript(f"{_letter(head)}{primes}^{{({number[2]})}}", indices) if not primes else with_subscript(
-                f"{_letter(head)}^{{({number[2]})\\prime}}", indices
-            )
+        if layered:
+            return with_subscript(f"{_letter(head)}^{{({number[2]}){chr(92) + 'prime' if primes else ''}}}", indices)
         parts.append(number[2])
     elif below:
         parts.append(below.replace("_", ",") if len(below) <= 3 else rf"\mathrm{{{below.replace('_', ',')}}}")

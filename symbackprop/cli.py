@@ -1,0 +1,172 @@
+"""The command line: `symbackprop derive|check|emit|train|generate|networks|catalogue`.
+
+Exit status 0: done; 1: something differs (`generate --check`); 2: an error, told in one place and without a traceback.
+SymPy and NumPy are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import SymbackpropError
+
+NETWORK_HELP = "a bundled network's name, a TOML file, or a chain such as '4 -> dense(3, softmax) -> cross_entropy'"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except SymbackpropError as error:
+        print(f"{error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader has gone (`… | head`): nothing more to say, and nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="symbackprop", description=__doc__.partition("\n")[0] if __doc__ else None)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    derive = commands.add_parser("derive", help="derive the gradients of a network and explain them")
+    derive.add_argument("network", help=NETWORK_HELP)
+    derive.add_argument("--wrt", nargs="+", default=[], metavar="NAME", help="differentiate with respect to these arrays")
+    derive.add_argument("--form", choices=["index", "matrix", "scalar"], default="index")
+    derive.add_argument("--format", choices=["text", "latex", "markdown", "json"], default="text")
+    _output(derive, required=False)
+    derive.set_defaults(run=_derive)
+
+    emit = commands.add_parser("emit", help="write a standalone module that trains the network")
+    emit.add_argument("network", help=NETWORK_HELP)
+    emit.add_argument("--target", default="numpy")
+    emit.add_argument("--dtype", choices=["float64", "float32"], default="float64")
+    _output(emit, required=True)
+    emit.set_defaults(run=_emit)
+
+    train = commands.add_parser("train", help="derive, explain, emit, and train on data")
+    train.add_argument("network", help=NETWORK_HELP)
+    train.add_argument("data", nargs="?", help=".npz with X and Y, or .csv with the target last (bundled data if absent)")
+    train.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where the results go (default: NAME-trained)")
+    train.add_argument("--force", action="store_true", help="overwrite files in FOLDER")
+    train.add_argument("--epochs", type=_positive)
+    train.add_argument("--batch-size", type=_positive)
+    train.add_argument("--optimizer")
+    train.add_argument("--schedule")
+    train.add_argument("--learning-rate", type=float)
+    train.add_argument("--seed", type=int)
+    train.add_argument("--dtype", choices=["float64", "float32"])
+    train.add_argument("--held-out", type=float, metavar="SHARE", help="share of the examples kept for the score")
+    train.set_defaults(run=_train)
+
+    generate = commands.add_parser("generate", help="rewrite generated/, or say what differs")
+    generate.add_argument("--check", action="store_true", help="only compare; exit status 1 where something differs")
+    generate.set_defaults(run=_generate)
+
+    networks = commands.add_parser("networks", help="list the bundled networks")
+    networks.set_defaults(run=_networks)
+
+    catalogue = commands.add_parser("catalogue", help="list layers, activations, losses, optimisers and their formulas")
+    catalogue.set_defaults(run=_catalogue)
+    return top
+
+
+def _output(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", required=required)
+    command.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _deliver(text: str, options: argparse.Namespace) -> int:
+    from .files import write_text
+
+    if options.output is None:
+        print(text, end="")
+    else:
+        write_text(options.output, text, options.force)
+        print(f"wrote {options.output}")
+    return 0
+
+
+def _derive(options: argparse.Namespace) -> int:
+    from .derive import derive
+    from .explain import explain
+
+    return _deliver(explain(derive(options.network, options.wrt), options.format, options.form), options)
+
+
+def _emit(options: argparse.Namespace) -> int:
+    from .emit import emit
+    from .files import refuse_existing
+
+    refuse_existing(options.output, options.force)
+    return _deliver(emit(options.network, target=options.target, dtype=options.dtype), options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .train import train
+
+    keys = ("epochs", "batch_size", "optimizer", "schedule", "learning_rate", "seed", "dtype", "held_out")
+    chosen: dict[str, Any] = {k: getattr(options, k) for k in keys}
+    train(options.network, options.data, options.output, chosen, lambda line: print(line, flush=True), options.force)
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from .generated import differences, generate
+
+    if not options.check:
+        for path in generate():
+            print(f"wrote {path}")
+        return 0
+    found = differences()
+    for text in found:
+        print(text)
+    if found:
+        print("generated/ is out of date: run 'symbackprop generate'", file=sys.stderr)
+    return int(bool(found))
+
+
+def _networks(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from .declare import bundled
+
+    for name, path in bundled().items():
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        print(f"{name:24}{first.lstrip('# ')}")
+    return 0
+
+
+def _catalogue(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from . import catalogue as c
+
+    tables: tuple[tuple[str, dict[str, str]], ...] = (
+        ("Layers", {r.name: "; ".join(r.equations) for r in c.LAYERS.values()}),
+        ("Activations", {r.name: r.formula or "; ".join(r.equations) for r in c.ACTIVATIONS.values()}),
+        ("Losses", {r.name: r.formula or "; ".join(r.equations) for r in c.LOSSES.values()}),
+        ("Penalties", dict(c.PENALTIES)),
+        ("Initialisers", {r.name: f"{r.distribution}, {r.scale}" for r in c.INITIALISERS.values()}),
+        ("Optimisers", {r.name: "; ".join(r.equations) for r in c.OPTIMISERS.values()}),
+        ("Schedules", {r.name: r.formula for r in c.SCHEDULES.values()}),
+    )
+    for title, rows in tables:
+        print(title)
+        for name, text in rows.items():
+            print(f"    {name:24}{text}")
+    return 0

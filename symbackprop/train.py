@@ -1,0 +1,193 @@
+"""`symbackprop train`: derive, explain, emit and train on real data, into a folder that appears when all is done."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .declare import build, read
+from .derive import derive
+from .emit import emit
+from .errors import DataError, FileError, suggest
+from .explain import explain
+from .files import write_text
+from .notation import Derivation, Network
+
+_DATA = Path(__file__).parent / "data"
+Arrays = tuple[Any, Any]
+
+
+def bundled_data(name: str) -> Arrays:
+    """A bundled data set, ready to train on."""
+    path = _DATA / f"{name}.npz"
+    if not path.is_file():
+        known = sorted(p.stem for p in _DATA.glob("*.npz"))
+        raise DataError(f"there is no bundled data set '{name}'{suggest(name, known)}; known: {', '.join(known)}")
+    with np.load(path, allow_pickle=False) as file:
+        return file["X"] / float(file["scale"]), file["Y"]
+
+
+def load_module(path: Path) -> ModuleType:
+    """An emitted module, imported from its file."""
+    spec = importlib.util.spec_from_file_location(f"symbackprop_emitted_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    writes = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = writes
+    return module
+
+
+def infer_sizes(network: Network, X: Any, Y: Any) -> dict[str, int]:
+    """The sizes that the network leaves to the data (`auto`), by index letter."""
+    number = {i.name: i.number for i in network.indices}
+    found: dict[str, int] = {}
+    for role, data in (("input", X), ("target", Y)):
+        arrays = [a for a in network.arrays if a.role == role]
+        given = data if isinstance(data, Mapping) else {arrays[0].name: data} if len(arrays) == 1 else {}
+        for a in arrays:
+            if a.name not in given:
+                continue
+            value = np.asarray(given[a.name])
+            if role == "target" and network.labels == "one-hot" and value.ndim == len(a.axes) - 1 and value.size:
+                found.setdefault(a.axes[-1], int(value.max()) + 1)
+            elif value.ndim == len(a.axes):
+                for axis, n in zip(a.axes, value.shape, strict=True):
+                    found.setdefault(axis, n)
+    return {i: n for i, n in found.items() if number.get(i) is None and i != network.batch}
+
+
+def split(X: Any, Y: Any, share: float, seed: int) -> tuple[Arrays, Arrays]:
+    """Training and held-out examples, drawn at random; everything is both where nothing is held out."""
+    count = len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
+    order = np.random.default_rng(seed).permutation(count)
+    held = round(share * count)
+    if held == 0:
+        return (X, Y), (X, Y)
+
+    def rows(data: Any, which: Any) -> Any:
+        return {k: v[which] for k, v in data.items()} if isinstance(data, Mapping) else np.asarray(data)[which]
+
+    kept, out = order[held:], order[:held]
+    return (rows(X, kept), rows(Y, kept)), (rows(X, out), rows(Y, out))
+
+
+def train(
+    source: str,
+    data: str | None,
+    folder: Path | None,
+    options: Mapping[str, Any],
+    say: Callable[[str], None],
+    force: bool = False,
+) -> float:
+    """Run the whole way once and return the score on held-out examples.
+
+    `data` is a .npz or .csv file (the network's bundled data if None); `folder` gets the derivation, the module and the
+    parameters. Raises `DataError`, `FileError` or what `declare` and `emit` raise; then nothing is written.
+    """
+    began = time.perf_counter()
+    network = build(read(source))
+    defaults = {**network.training, **{k: v for k, v in options.items() if v is not None}}
+    folder = folder or _free_folder(network.name)
+    if folder.exists() and not force:
+        raise FileError(f"'{folder}' exists already; use --force to overwrite what is in it, or another -o FOLDER")
+    if not folder.parent.is_dir():
+        raise FileError(f"there is no folder '{folder.parent}' to write '{folder.name}' into")
+    derivation = derive(network)
+    say(f"derived {len(derivation.wrt)} gradients of {network.name} in {time.perf_counter() - began:.1f} s")
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        result = _train_in(work, derivation, data, defaults, say)
+        _publish(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    for name in sorted(p.name for p in folder.iterdir()):
+        say(f"wrote {folder / name}")
+    return result
+
+
+def _free_folder(name: str) -> Path:
+    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) + "-trained"
+    number, folder = 1, Path(stem)
+    while folder.exists():
+        number += 1
+        folder = Path(f"{stem}-{number}")
+    return folder
+
+
+def _publish(work: Path, folder: Path) -> None:
+    os.chmod(work, 0o755)
+    if not folder.exists():
+        os.replace(work, folder)
+        return
+    for path in work.iterdir():
+        os.replace(path, folder / path.name)
+
+
+def _train_in(
+    work: Path, derivation: Derivation, data: str | None, defaults: Mapping[str, Any], say: Callable[[str], None]
+) -> float:
+    network = derivation.network
+    if data is None and "data" not in defaults:
+        raise DataError(f"no data for '{network.name}': give a .npz file with X and Y, or a .csv file")
+    if data is not None:
+        # The module of the network reads its own files; sizes are not known yet.
+        draft = work / "draft.py"
+        write_text(draft, emit(derivation))
+        try:
+            X, Y = load_module(draft).read_data(data)
+        except FileNotFoundError:
+            raise DataError(f"there is no file '{data}'") from None
+        except (ValueError, OSError) as problem:
+            raise DataError(str(problem)) from None
+        draft.unlink()
+    else:
+        X, Y = bundled_data(str(defaults["data"]))
+    seed = int(defaults.get("seed", 0))
+    dtype = str(defaults.get("dtype", "float64"))
+    path = work / "network.py"
+    write_text(path, emit(derivation, dtype=dtype, sizes=infer_sizes(network, X, Y)))  # type: ignore[arg-type]
+    write_text(work / "derivation.md", explain(derivation, "markdown"))
+    module = load_module(path)
+    training, held_out = split(X, Y, float(defaults.get("held_out", 0.2)), seed)
+    epochs = int(defaults.get("epochs", 100))
+    names = {"one-hot": "accuracy", "zero-one": "accuracy", "signed": "accuracy"}
+    measure = names.get(network.labels, "R²")
+    shown = max(1, epochs // 10)
+
+    def progress(record: Mapping[str, Any]) -> None:
+        if record["epoch"] % shown == 0 or record["epoch"] in (1, epochs):
+            say(f"epoch {record['epoch']:>4}/{epochs}  loss {record['loss']:.5f}  {measure} {record['score']:.4f}")
+
+    keys = ("batch_size", "optimizer", "learning_rate", "schedule")
+    began = time.perf_counter()
+    try:
+        params, _ = module.fit(
+            *training,
+            epochs=epochs,
+            seed=seed,
+            validation=held_out,
+            progress=progress,
+            **{k: defaults[k] for k in keys if k in defaults},
+        )
+        score = float(module.score(params, *held_out))
+    except (ValueError, FloatingPointError, TypeError) as problem:
+        raise DataError(str(problem)) from None
+    module.save(work / "params.npz", params)
+    count = "the training examples" if held_out is training or float(defaults.get("held_out", 0.2)) == 0 else f"{len(held_out[0])} held-out examples"
+    shown_score = f"{100 * score:.1f} %" if measure == "accuracy" else f"{score:.4f}"
+    say(f"{measure} on {count}: {shown_score}, after {time.perf_counter() - began:.1f} s of training")
+    return score
