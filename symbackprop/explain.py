@@ -113,7 +113,7 @@ class _Explanation:
             "facts": self.facts(),
             "functions": self.function_formulas(),
             "steps": self.steps(),
-            "results": [self.equation(e, form=self.layout) for e in self.gradients()],
+            "results": [self.equation(e, form=self.layout) for e in self.derivation.equations],
             "scalars": scalars,
             "updates": self.updates(),
             "form": self.form,

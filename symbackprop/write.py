@@ -166,7 +166,7 @@ class Writer:
         negative = [a.could_extract_minus_sign() for a in add.args]
         if all(negative) or (any(n and a.is_number for a, n in zip(add.args, negative, strict=True)) and not add.has(sympy.exp)):
             return -1, -add, False
-        return 1, add, any(negative)
+        return 1, add, any(negative) and not any(a.is_number for a in add.args)
 
     def split(self, expr: Expr) -> tuple[int, list[Expr], list[Expr]]:
         """Sign, factors and divisors of a product, in the order they are written."""
@@ -250,7 +250,7 @@ class Writer:
     def element(self, e: Element) -> str:
         """`a[i,j]`."""
         name = self.style.names.get(e.name, e.name)
-        shown = [str(i) for i in e.indices if base_name(i.name) not in self.style.hidden]
+        shown = [str(i) for i in e.indices if base_name(str(i)) not in self.style.hidden]
         return f"{name}[{','.join(shown)}]" if shown else name
 
     def symbol(self, s: Symbol) -> str:
@@ -491,7 +491,7 @@ class LatexWriter(Writer):
         return latex_name(s.name)
 
     def element(self, e: Element) -> str:
-        shown = [latex_index(str(i)) for i in e.indices if base_name(i.name) not in self.style.hidden]
+        shown = [latex_index(str(i)) for i in e.indices if base_name(str(i)) not in self.style.hidden]
         array = self.style.adjoints.get(e.name)
         if array in self.style.deltas:
             return with_subscript(rf"\delta^{{({cast(str, array)[1:]})}}", shown)

@@ -1,0 +1,583 @@
+"""line: forward pass, loss, derivatives and training in NumPy.
+
+Written by symbackprop (`symbackprop emit`); do not edit, derive it again.
+
+Forward:
+
+    y'[n] = intercept + slope*x[n]
+    L = mean(n, (y[n] - y'[n])**2)
+
+Derivatives of L (d<name> is the derivative with respect to <name>):
+
+    dy'[n] = -2*(y[n] - y'[n])/N
+    dintercept = sum(n, dy'[n])
+    dslope = sum(n, dy'[n]*x[n])
+
+From Python:  params, history = fit(X, Y)       predict(params, X)       check_gradients()
+From a shell: python FILE.py fit DATA.npz       python FILE.py predict DATA.npz       python FILE.py check
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import sys
+
+import numpy as np
+
+DTYPE = np.float64
+SIZES = {
+    "N": None,
+}  # None: known from the data
+SHAPES = {
+    "slope": (),
+    "intercept": (),
+}
+INPUTS = {
+    "x": (None,),
+}  # None: the examples
+TARGETS = {
+    "y": (None,),
+}
+
+
+# ---------------------------------------------------------------------------------------------- functions
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def _array(value, key, shape, dtype, one_hot=False):
+    """One input or target as an array of the right shape; class numbers become one-hot rows."""
+    value = np.asarray(value)
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"'{key}' must hold numbers, not {value.dtype}")
+    if one_hot and value.ndim == len(shape) - 1 and value.dtype.kind in "biu":
+        classes = SIZES[shape[-1]] or int(value.max()) + 1
+        if value.size and (value.min() < 0 or value.max() >= classes):
+            raise ValueError(f"the classes in '{key}' must be 0 to {classes - 1}, found {value.min()} to {value.max()}")
+        value = np.eye(classes, dtype=dtype)[value]
+    if value.ndim == len(shape) - 1 and shape and SIZES.get(shape[-1]) == 1:
+        value = value[..., None]
+    if value.ndim == 2 and value.shape[1] == 1 and len(shape) == 1:
+        value = value[:, 0]
+    expected = tuple(SIZES.get(s) if s else None for s in shape)
+    if value.ndim != len(shape) or any(e not in (None, s) for e, s in zip(expected, value.shape)):
+        wanted = ", ".join("N" if s is None else str(SIZES.get(s) or s) for s in shape)
+        raise ValueError(f"'{key}' must have the shape ({wanted}), not {value.shape}")
+    return value.astype(dtype, copy=False)
+
+
+def _arrays(data, shapes, dtype, one_hot=False):
+    """The arrays by name: from a dict, from one array, or from the columns of a matrix, in the order of declaration."""
+    if not isinstance(data, dict):
+        data = np.asarray(data)
+        if len(shapes) == 1:
+            data = {next(iter(shapes)): data}
+        elif data.ndim == 2 and data.shape[1] == len(shapes) and all(len(s) == 1 for s in shapes.values()):
+            data = dict(zip(shapes, data.T))
+        else:
+            raise ValueError(f"give a dict with {', '.join(map(repr, shapes))}, or a matrix with one column each")
+    missing = [key for key in shapes if key not in data]
+    if missing:
+        raise ValueError(f"the data lack {', '.join(map(repr, missing))}")
+    arrays = [_array(data[key], key, shape, dtype, one_hot) for key, shape in shapes.items()]
+    lengths = {len(a) for a, shape in zip(arrays, shapes.values()) if None in shape}
+    if len(lengths) > 1:
+        raise ValueError(f"the arrays have different numbers of examples: {sorted(lengths)}")
+    return arrays
+
+
+def inputs(X, dtype=DTYPE):
+    """The inputs as a list of arrays: x."""
+    return _arrays(X, INPUTS, dtype)
+
+
+def targets(Y, dtype=DTYPE):
+    """The targets as a list of arrays: y; what is assumed of them is checked."""
+    arrays = _arrays(Y, TARGETS, dtype, one_hot=False)
+    return arrays
+
+
+# ---------------------------------------------------------------------------------------------- the network
+
+
+def init(seed=0, dtype=DTYPE, sizes=None):
+    """Fresh parameters, a dict from name to array; `sizes` gives the sizes that the network leaves to the data."""
+    size = {**SIZES, **(sizes or {})}
+    unknown = sorted({s for shape in SHAPES.values() for s in shape if size[s] is None})
+    if unknown:
+        raise ValueError(f"give the size of {', '.join(unknown)}: init(sizes={{{unknown[0]!r}: …}})")
+    rng = np.random.default_rng(seed)
+    params = {}
+    shape = ()
+    scale = 0.1  # 0
+    params["slope"] = np.asarray(scale * rng.standard_normal(shape), dtype)
+    shape = ()
+    scale = 0.1  # 0
+    params["intercept"] = np.asarray(scale * rng.standard_normal(shape), dtype)
+    return params
+
+
+def _dtype(params):
+    return next(iter(params.values())).dtype
+
+
+def _forward(params, x):
+    """The values of the forward pass that later parts read, by name."""
+    slope = params["slope"]
+    intercept = params["intercept"]
+    # y'[n] = intercept + slope*x[n]
+    y_prime = intercept + slope * x
+    return {"y_prime": y_prime}
+
+
+def _loss(params, stored, x, y):
+    """The loss; what only the loss computes and the derivatives read is stored as well."""
+    y_prime = stored["y_prime"]
+    N = y.shape[0]
+    # L = mean(n, (y[n] - y'[n])**2)
+    L = ((y - y_prime) ** 2).sum() / N
+    return L
+
+
+def _backward(params, stored, x, y):
+    """The derivatives of the loss, from the loss back to the inputs, each shared factor computed once."""
+    y_prime = stored["y_prime"]
+    N = x.shape[0]
+    # dy'[n] = -2*(y[n] - y'[n])/N
+    dy_prime = -2 * (y - y_prime) / N
+    # dintercept = sum(n, dy'[n])
+    dintercept = dy_prime.sum()
+    # dslope = sum(n, dy'[n]*x[n])
+    dslope = (dy_prime * x).sum()
+    return {"slope": dslope, "intercept": dintercept}
+
+
+def forward(params, X):
+    """The prediction for every example in `X`."""
+    return _forward(params, *inputs(X, _dtype(params)))["y_prime"]
+
+
+def loss(params, X, Y):
+    """The loss over the examples in `X` with the targets `Y`, a float."""
+    dtype = _dtype(params)
+    x = inputs(X, dtype)
+    return float(_loss(params, _forward(params, *x), *x, *targets(Y, dtype)))
+
+
+def loss_and_gradients(params, X, Y):
+    """The loss, a float, and its derivatives, a dict with the keys and shapes of `params`."""
+    dtype = _dtype(params)
+    return _loss_and_gradients(params, inputs(X, dtype), targets(Y, dtype))
+
+
+def _loss_and_gradients(params, x, y):
+    stored = _forward(params, *x)
+    value = float(_loss(params, stored, *x, *y))
+    return value, _backward(params, stored, *x, *y)
+
+
+def predict(params, X):
+    """The prediction for every example."""
+    return forward(params, X)
+
+
+def score(params, X, Y):
+    """The coefficient of determination, 1 - (sum of squared errors)/(sum of squares about the mean): 1 is perfect."""
+    (y,) = targets(Y, _dtype(params))
+    return 1 - float(np.sum((y - forward(params, X)) ** 2) / np.sum((y - y.mean(axis=0)) ** 2))
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def sgd(w, g, state, eta, t):
+    """One update of the weight `w` by its gradient `g`, in place."""
+    # w = w - eta*g
+    w -= g * eta
+
+
+def momentum(w, g, state, eta, t, mu=0.9):
+    """One update of the weight `w` by its gradient `g`, in place (Polyak 1964)."""
+    v = state["v"]
+    # v = mu*v + g
+    v[...] = g + mu * v
+    # w = w - eta*v
+    w -= eta * v
+
+
+def nesterov(w, g, state, eta, t, mu=0.9):
+    """One update of the weight `w` by its gradient `g`, in place (Nesterov 1983; Sutskever, Martens, Dahl, Hinton 2013)."""
+    v = state["v"]
+    # v = mu*v + g
+    v[...] = g + mu * v
+    # w = w - eta*(g + mu*v)
+    w -= (g + mu * v) * eta
+
+
+def adagrad(w, g, state, eta, t, epsilon=1e-10):
+    """One update of the weight `w` by its gradient `g`, in place (Duchi, Hazan, Singer 2011)."""
+    v = state["v"]
+    # v = v + g^2
+    v[...] = g ** 2 + v
+    # w = w - eta*g/(sqrt(v) + epsilon)
+    w -= g * eta / (epsilon + np.sqrt(v))
+
+
+def rmsprop(w, g, state, eta, t, rho=0.99, epsilon=1e-08):
+    """One update of the weight `w` by its gradient `g`, in place (Tieleman, Hinton 2012)."""
+    v = state["v"]
+    # v = rho*v + (1 - rho)*g^2
+    v[...] = g ** 2 * (1 - rho) + rho * v
+    # w = w - eta*g/(sqrt(v) + epsilon)
+    w -= g * eta / (epsilon + np.sqrt(v))
+
+
+def adam(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
+    """One update of the weight `w` by its gradient `g`, in place (Kingma, Ba 2015)."""
+    m = state["m"]
+    v = state["v"]
+    # m = beta_1*m + (1 - beta_1)*g
+    m[...] = g * (1 - beta_1) + beta_1 * m
+    # v = beta_2*v + (1 - beta_2)*g^2
+    v[...] = g ** 2 * (1 - beta_2) + beta_2 * v
+    # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
+    w -= eta * m / ((1 - beta_1 ** t) * (epsilon + np.sqrt(v / (1 - beta_2 ** t))))
+
+
+def adamw(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08, lambda_=0.01):
+    """One update of the weight `w` by its gradient `g`, in place (Loshchilov, Hutter 2019)."""
+    m = state["m"]
+    v = state["v"]
+    # m = beta_1*m + (1 - beta_1)*g
+    m[...] = g * (1 - beta_1) + beta_1 * m
+    # v = beta_2*v + (1 - beta_2)*g^2
+    v[...] = g ** 2 * (1 - beta_2) + beta_2 * v
+    # w = w - eta*((m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon) + lambda*w)
+    w -= (w * lambda_ + m / ((1 - beta_1 ** t) * (epsilon + np.sqrt(v / (1 - beta_2 ** t))))) * eta
+
+
+# name: (update, names of its state, usual learning rate, names of its constants)
+OPTIMIZERS = {
+    "sgd": (sgd, (), 0.1, ()),
+    "momentum": (momentum, ("v", ), 0.05, ("mu", )),
+    "nesterov": (nesterov, ("v", ), 0.05, ("mu", )),
+    "adagrad": (adagrad, ("v", ), 0.1, ("epsilon", )),
+    "rmsprop": (rmsprop, ("v", ), 0.01, ("rho", "epsilon", )),
+    "adam": (adam, ("m", "v", ), 0.01, ("beta_1", "beta_2", "epsilon", )),
+    "adamw": (adamw, ("m", "v", ), 0.01, ("beta_1", "beta_2", "epsilon", "lambda_", )),
+}
+
+
+def constant(eta_0, t):
+    """The learning rate after `t` updates: eta_0"""
+    return eta_0
+
+
+def inverse_time(eta_0, t, decay=0.001):
+    """The learning rate after `t` updates: eta_0/(1 + decay*t)"""
+    return eta_0 / (1 + decay * t)
+
+
+def exponential(eta_0, t, decay=0.001):
+    """The learning rate after `t` updates: eta_0*exp(-decay*t)"""
+    return eta_0 * np.exp(-decay * t)
+
+
+def staircase(eta_0, t, factor=0.5, every=1000):
+    """The learning rate after `t` updates: eta_0*factor^floor(t/every)"""
+    return eta_0 * factor ** np.floor(t / every)
+
+
+def cosine(eta_0, t, total=10000):
+    """The learning rate after `t` updates: eta_0*(1 + cos(pi*min(t, total)/total))/2"""
+    return eta_0 * (1 + np.cos(3.141592653589793 * np.where(t <= total, t, total) / total)) / 2
+
+
+SCHEDULES = {"constant": constant, "inverse_time": inverse_time, "exponential": exponential, "staircase": staircase, "cosine": cosine}
+
+
+class Trainer:
+    """Mini-batch training: `step` averages the gradient over a batch and updates `params` in place.
+
+    `optimizer` is one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; `schedule` one of
+    constant, inverse_time, exponential, staircase, cosine; their constants (`mu`, `beta_1`, `decay`, …) are given by
+    name. `state` holds the optimiser's arrays by parameter, `steps` counts updates.
+    """
+
+    def __init__(self, params, batch_size=11, optimizer="adam", learning_rate=None, schedule="constant", **constants):
+        for name, table in ((optimizer, OPTIMIZERS), (schedule, SCHEDULES)):
+            if name not in table:
+                raise ValueError(f"unknown {name!r}: choose one of {', '.join(table)}")
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        self.params = {name: np.array(value) for name, value in params.items()}
+        self.batch_size = batch_size
+        self.optimizer, self.schedule = optimizer, schedule
+        self._update, states, usual, own = OPTIMIZERS[optimizer]
+        self.learning_rate = usual if learning_rate is None else float(learning_rate)
+        self._constants = {k: constants.pop(k) for k in own if k in constants}
+        self._rate = SCHEDULES[schedule]
+        self._rate_constants = {k: constants.pop(k) for k in self._rate.__code__.co_varnames[2:] if k in constants}
+        if constants:
+            raise TypeError(f"{optimizer} and {schedule} have no constant {next(iter(constants))!r}")
+        self.state = {name: {s: np.zeros_like(w) for s in states} for name, w in self.params.items()}
+        self.steps = 0
+
+    def step(self, X, Y):
+        """One update on a batch; returns its loss before the update."""
+        dtype = _dtype(self.params)
+        value, gradients = _loss_and_gradients(self.params, inputs(X, dtype), targets(Y, dtype))
+        eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
+        self.steps += 1
+        for name, w in self.params.items():
+            self._update(w, gradients[name], self.state[name], eta, self.steps, **self._constants)
+        return value
+
+
+def _examples(arrays, shapes):
+    """The number of examples, or None where the data have no such axis."""
+    return next((len(a) for a, shape in zip(arrays, shapes) if None in shape), None)
+
+
+def _rows(arrays, shapes, rows):
+    return {key: a[rows] if None in shape else a for (key, shape), a in zip(shapes.items(), arrays)}
+
+
+def fit(
+    X,
+    Y,
+    *,
+    epochs=2000,
+    batch_size=11,
+    optimizer="adam",
+    learning_rate=0.05,
+    schedule="constant",
+    seed=0,
+    dtype=DTYPE,
+    params=None,
+    validation=None,
+    checkpoint=None,
+    resume=False,
+    progress=None,
+    **constants,
+):
+    """Train on `X`, `Y`; returns the parameters and the history, a list with a dict for each epoch.
+
+    Every epoch goes once through the examples in a new order (drawn from `seed` and the epoch, so that a resumed run
+    repeats an uninterrupted one to the last bit) in batches of `batch_size`. `validation` is a pair (X, Y) whose score
+    is recorded. `checkpoint` names a file written after every epoch; with `resume` training goes on from it.
+    `progress` is called with the newest record.
+    """
+    x, y = inputs(X, dtype), targets(Y, dtype)
+    total = _examples([*x, *y], [*INPUTS.values(), *TARGETS.values()])
+    if total == 0:
+        raise ValueError("there are no examples")
+    if params is None:
+        found = {s: n for arrays, shapes in ((x, INPUTS), (y, TARGETS)) for a, shape in zip(arrays, shapes.values()) for s, n in zip(shape, a.shape) if s}
+        params = init(seed, dtype, {s: found[s] for s, n in SIZES.items() if n is None and s in found})
+    trainer = Trainer(params, batch_size, optimizer, learning_rate, schedule, **constants)
+    history = []
+    if resume:
+        if checkpoint is None:
+            raise ValueError("resume needs the checkpoint's file")
+        if os.path.exists(checkpoint):
+            history = _restore(checkpoint, trainer)
+    for epoch in range(len(history) + 1, epochs + 1):
+        order = np.random.default_rng([seed, epoch]).permutation(total or 1)
+        weighted = 0.0
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch_loss = trainer.step(_rows(x, INPUTS, rows), _rows(y, TARGETS, rows))
+            weighted += batch_loss * len(rows)
+        record = {"epoch": epoch, "loss": weighted / len(order)}
+        if validation is not None:
+            record["score"] = score(trainer.params, *validation)
+        history.append(record)
+        if checkpoint is not None:
+            _checkpoint(checkpoint, trainer, history)
+        if progress is not None:
+            progress(record)
+        if not math.isfinite(record["loss"]):
+            raise FloatingPointError(f"the loss became {record['loss']} in epoch {epoch}: try a smaller learning rate")
+    return trainer.params, history
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def _write(path, arrays):
+    """An .npz file, whole or not at all: written beside, then renamed."""
+    beside = f"{path}.{os.getpid()}.part"
+    try:
+        with open(beside, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
+
+
+def save(path, params):
+    """Write parameters to an .npz file."""
+    _write(path, {f"params/{name}": value for name, value in params.items()})
+
+
+def load(path):
+    """Read parameters from an .npz file that `save` or a checkpoint wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        params = {name: file[f"params/{name}"] for name in SHAPES if f"params/{name}" in file}
+    if len(params) < len(SHAPES):
+        raise ValueError(f"{path} does not hold the parameters of this network: {', '.join(SHAPES)}")
+    return params
+
+
+def _checkpoint(path, trainer, history):
+    arrays = {f"params/{name}": value for name, value in trainer.params.items()}
+    arrays |= {f"state/{name}/{s}": a for name, state in trainer.state.items() for s, a in state.items()}
+    about = {"steps": trainer.steps, "optimizer": trainer.optimizer, "history": history}
+    _write(path, {**arrays, "about": np.array(json.dumps(about))})
+
+
+def _restore(path, trainer):
+    params = load(path)
+    with np.load(path, allow_pickle=False) as file:
+        about = json.loads(str(file["about"])) if "about" in file else {"optimizer": None}
+        if about["optimizer"] != trainer.optimizer:
+            raise ValueError(f"{path} is no checkpoint of training with {trainer.optimizer}")
+        for name, w in trainer.params.items():
+            w[...] = params[name]
+            for s, a in trainer.state[name].items():
+                a[...] = file[f"state/{name}/{s}"]
+    trainer.steps = about["steps"]
+    return about["history"]
+
+
+def read_data(path, targets_too=True):
+    """`X` and `Y` from an .npz file that holds them, or from a .csv file whose last columns are the targets."""
+    if str(path).endswith(".npz"):
+        with np.load(path, allow_pickle=False) as file:
+            wanted = ("X", "Y") if targets_too else ("X",)
+            if any(name not in file for name in wanted):
+                raise ValueError(f"{path} must hold {' and '.join(wanted)}; it holds {', '.join(file.files) or 'nothing'}")
+            return tuple(file[name] for name in wanted) if targets_too else (file["X"], None)
+    if not str(path).endswith(".csv"):
+        raise ValueError(f"{path} is neither .npz nor .csv")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    first = 0
+    try:
+        [float(cell) for cell in rows[0]] if rows else None
+    except ValueError:
+        first = 1  # a header
+    values = []
+    for number, row in enumerate(rows[first:], first + 1):
+        try:
+            values.append([float(cell) for cell in row])
+        except ValueError:
+            raise ValueError(f"{path}, row {number}: not every cell is a number") from None
+        if len(row) != len(values[0]):
+            raise ValueError(f"{path}, row {number}: {len(row)} cells where the first row has {len(values[0])}")
+    if not values:
+        raise ValueError(f"{path} holds no examples")
+    table = np.array(values)
+    if not targets_too:
+        return table, None
+    count = sum(SIZES[shape[-1]] or 1 if len(shape) > 1 else 1 for shape in TARGETS.values())
+    X, Y = table[:, :-count], table[:, -count:]
+    return X, Y
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def check_gradients(seed=0, directions=5):
+    """The largest relative difference between the derivatives and finite differences along random directions."""
+    rng = np.random.default_rng(seed)
+    # odd sizes, none alike, where the network leaves them open
+    sizes = {s: n or 3 + 2 * i for i, (s, n) in enumerate(SIZES.items())}
+    draw = lambda shape: rng.standard_normal([sizes.get(s, 0) if s else 7 for s in shape])  # noqa: E731
+    X = {key: draw(shape) for key, shape in INPUTS.items()}
+    Y = {key: draw(shape) for key, shape in TARGETS.items()}
+    params = init(seed, np.float64, {s: n for s, n in sizes.items() if SIZES[s] is None})
+    params = {name: w + 0.1 * rng.standard_normal(w.shape) for name, w in params.items()}
+    _, gradients = loss_and_gradients(params, X, Y)
+    worst = 0.0
+    for _ in range(directions):
+        along = {name: rng.standard_normal(w.shape) for name, w in params.items()}
+        derived = sum(float(np.sum(gradients[name] * along[name])) for name in params)
+        # Richardson's extrapolation of two central differences
+        difference = [
+            (loss({n: w + h * along[n] for n, w in params.items()}, X, Y) - loss({n: w - h * along[n] for n, w in params.items()}, X, Y)) / (2 * h)
+            for h in (1e-4, 5e-5)
+        ]
+        numeric = (4 * difference[1] - difference[0]) / 3
+        worst = max(worst, abs(derived - numeric) / max(abs(numeric), 1e-8))
+    return worst
+
+
+# ---------------------------------------------------------------------------------------------- command line
+
+
+def main(arguments=None):
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Train and use this network.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("fit", help="train on DATA (.npz with X and Y, or .csv) and save the parameters")
+    training.add_argument("data")
+    training.add_argument("-o", "--output", default="params.npz", help="where the parameters go")
+    training.add_argument("--epochs", type=int, default=2000)
+    training.add_argument("--batch-size", type=int, default=11)
+    training.add_argument("--optimizer", choices=list(OPTIMIZERS), default="adam")
+    training.add_argument("--learning-rate", type=float, default=0.05)
+    training.add_argument("--schedule", choices=list(SCHEDULES), default="constant")
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--dtype", choices=["float32", "float64"], default=np.dtype(DTYPE).name)
+    training.add_argument("--checkpoint", help="a file written after every epoch")
+    training.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    prediction = commands.add_parser("predict", help="print a prediction for every example in DATA")
+    prediction.add_argument("data")
+    prediction.add_argument("--params", default="params.npz")
+    checking = commands.add_parser("check", help="compare the derivatives with finite differences")
+    checking.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "fit":
+            X, Y = read_data(options.data)
+            params, history = fit(
+                X,
+                Y,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                optimizer=options.optimizer,
+                learning_rate=options.learning_rate,
+                schedule=options.schedule,
+                seed=options.seed,
+                dtype=np.dtype(options.dtype).type,
+                checkpoint=options.checkpoint,
+                resume=options.resume,
+                progress=lambda r: print(f"epoch {r['epoch']:>4}  loss {r['loss']:.6f}", flush=True),
+            )
+            save(options.output, params)
+            print(f"score on the training data {score(params, X, Y):.4f}")
+            print(f"wrote {options.output}")
+        elif options.command == "predict":
+            X, _ = read_data(options.data, targets_too=False)
+            params = load(options.params)
+            np.savetxt(sys.stdout, np.atleast_1d(predict(params, X)), fmt="%.9g", delimiter=",")
+        else:
+            worst = check_gradients(options.seed)
+            print(f"largest relative difference from finite differences: {worst:.2e}")
+            return int(not worst < 1e-6)
+    except (ValueError, OSError, FloatingPointError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
