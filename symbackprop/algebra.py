@@ -15,6 +15,7 @@ from sympy import Dummy, Expr, Symbol
 
 from .notation import Call, Element, Equation, Function, Term, calls_of, elements_of, index
 
+
 def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
     """Write the formula of every function that has one in place of its name."""
     while True:
@@ -141,8 +142,8 @@ def solve_for(kernel: Expr, left: Expr, right: Expr) -> tuple[Expr, Expr] | None
         right = cast(Expr, right.xreplace({kernel: unknown}))
     numerator, denominator = cast("tuple[Expr, Expr]", sympy.fraction(rationally(right, "together")))
     equation = rationally(left * denominator - numerator, "expand")
-    linear = cast(Expr, equation.coeff(unknown, 1))
-    rest = cast(Expr, equation.coeff(unknown, 0))
+    linear = equation.coeff(unknown, 1)
+    rest = equation.coeff(unknown, 0)
     remains = rationally(equation - linear * unknown - rest, "expand")
     if remains != 0 or linear == 0 or linear.has(unknown) or rest.has(unknown):
         return None
@@ -183,7 +184,7 @@ def insert_equation(equation: Equation, definition: Equation) -> Equation | None
         if len(found) > 1 or term.reduce != "sum":
             return None
         factor = found[0] in sympy.Mul.make_args(term.body)
-        rest = cast(Expr, term.body / found[0]) if factor else rationally(term.body / found[0], "cancel")
+        rest = (term.body / found[0]) if factor else rationally(term.body / found[0], "cancel")
         if rest.has(found[0]):
             return None
         rename = dict(zip(definition.target.indices, found[0].indices, strict=True))

@@ -147,9 +147,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         Activation("mish", "z*tanh(softplus(z))", initialiser=_HE, latex=r"\mathrm{Mish}", source="Misra 2019"),
         Activation("softsign", "z/(1 + abs(z))", latex=r"\mathrm{softsign}"),
         Activation("softmax", equations=("S = sum(k, exp(z[k]))", "a[k] = exp(z[k])/S"), latex=r"\mathrm{softmax}"),
-        Activation(
-            "log_softmax", equations=("S = sum(k, exp(z[k]))", "a[k] = z[k] - log(S)"), latex=r"\log\mathrm{softmax}"
-        ),
+        Activation("log_softmax", equations=("S = sum(k, exp(z[k]))", "a[k] = z[k] - log(S)"), latex=r"\log\mathrm{softmax}"),
     )
 }
 

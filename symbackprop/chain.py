@@ -62,12 +62,12 @@ def _link(reader: Reader) -> Link:
     token = reader.take()
     if token.kind != "name":
         raise reader.error("expected the name of a layer, an activation or a loss", token.at)
-    if reader.token.text != "(":
+    if not reader.ahead("("):
         return Link(token.at, token.text)
     reader.take()
     arguments: list[Node] = []
     named: dict[str, Node] = {}
-    while reader.token.text != ")":
+    while not reader.ahead(")"):
         if reader.token.kind == "name" and reader.peek(1).text == "=":
             key = reader.take()
             reader.take()
@@ -78,7 +78,7 @@ def _link(reader: Reader) -> Link:
             raise reader.error("arguments without a name come first")
         else:
             arguments.append(reader.expression())
-        if reader.token.text != ",":
+        if not reader.ahead(","):
             break
         reader.take()
     reader.expect(")", f"to close '{token.text}('")

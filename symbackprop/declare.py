@@ -98,9 +98,7 @@ def catalogue_functions() -> Mapping[str, Function]:
     return found
 
 
-def make_function(
-    name: str, formula: Source, constants: Mapping[str, Any], functions: Mapping[str, Function]
-) -> Function:
+def make_function(name: str, formula: Source, constants: Mapping[str, Any], functions: Mapping[str, Function]) -> Function:
     """A scalar function of one variable from its formula: the variable is the one name that is not a constant."""
     node = parse_expression(formula)
     free = [n for n in dict.fromkeys(_names(node)) if n.name not in constants and n.name != "pi"]
@@ -336,7 +334,9 @@ class _Builder:
 
     def _input(self, shape: Shape, source: Source) -> _Current:
         if len(shape.sizes) != 1:
-            raise NetworkError("only vectors can be given to the layers so far: write the number of features", source.place(shape.at))
+            raise NetworkError(
+                "only vectors can be given to the layers so far: write the number of features", source.place(shape.at)
+            )
         letter, size = "d", shape.sizes[0]
         self.scope.sizes.extend({"n": "N", letter: "D" if size == "auto" else size})
         self._add("x", ("n", letter), "input", source, shape.at)
@@ -357,11 +357,7 @@ class _Builder:
         if positional[1:] or (positional and activation is None):
             extra = positional[1] if positional[1:] else positional[0]
             raise NetworkError(f"'{link.name}' has an argument too many here", source.place(extra.at))
-        absent = {
-            parameter
-            for flag, parameter in layer.optional.items()
-            if not self._flag(flag, named.pop(flag, None), source)
-        }
+        absent = {parameter for flag, parameter in layer.optional.items() if not self._flag(flag, named.pop(flag, None), source)}
         penalties = {kind: named.pop(kind) for kind in catalogue.PENALTIES if kind in named}
         start = named.pop("initialiser", None)
         if named:
@@ -378,9 +374,7 @@ class _Builder:
             self.aliases[f"a{count}"] = result.name
         return result
 
-    def _size(
-        self, layer: catalogue.Layer, argument: str, node: Node | None, letter: str, link: Link, source: Source
-    ) -> None:
+    def _size(self, layer: catalogue.Layer, argument: str, node: Node | None, letter: str, link: Link, source: Source) -> None:
         if node is None:
             raise NetworkError(f"'{layer.name}' needs {argument}, such as {layer.name}(32)", source.place(link.at))
         size = as_size(node)
@@ -445,9 +439,7 @@ class _Builder:
             target = cast("Name | Item", definition.left).name
             renamed[target] = f"{target}{count}"
             led.add(renamed[target])
-            scope = replace(
-                self.scope, renamed=renamed, letters=letters, leading=current.axes[:cut], led=frozenset(led)
-            )
+            scope = replace(self.scope, renamed=renamed, letters=letters, leading=current.axes[:cut], led=frozenset(led))
             Lowering(source, scope).equation(definition)
         gone = {renamed[p] for p in absent}
         for i, equation in enumerate(self.scope.equations[first:], first):
@@ -543,15 +535,11 @@ class _Builder:
             target = cast("Name | Item", definition.left).name
             leading = current.axes[:-1]
             if keep_last and position == len(lines) - 1:
-                scope = replace(
-                    self.scope, renamed=renamed, letters=letters, leading=leading, led=frozenset(led), values=values
-                )
+                scope = replace(self.scope, renamed=renamed, letters=letters, leading=leading, led=frozenset(led), values=values)
                 return Lowering(source, scope).terms(definition.right, frozenset(leading))
             renamed[target] = final.get(target, target if target == "p" else f"{target}{suffix}")
             led.add(renamed[target])
-            scope = replace(
-                self.scope, renamed=renamed, letters=letters, leading=leading, led=frozenset(led), values=values
-            )
+            scope = replace(self.scope, renamed=renamed, letters=letters, leading=leading, led=frozenset(led), values=values)
             Lowering(source, scope).equation(definition)
         return ()
 
@@ -573,11 +561,9 @@ class _Builder:
         facts = self._facts(row.facts, current)
         renamed = {row.takes: current.name, "y": "y"}
         if row.formula:
-            terms = self._formula_loss(cast(Source, texts[0]), renamed, current, values)
+            terms = self._formula_loss(texts[0], renamed, current, values)
         else:
-            terms = self._vector_equations(
-                cast("list[Source]", texts), renamed, current, "", {}, values, keep_last=True
-            )
+            terms = self._vector_equations(texts, renamed, current, "", {}, values, keep_last=True)
         batch = tuple(index(a) for a in current.axes[:-1])
         scale = 1 / size_symbol("N") if self.spec.reduction == "mean" else sympy.S.One
         terms = tuple(Term(t.body * scale, (*batch, *t.over)) for t in terms)
@@ -624,9 +610,7 @@ class _Builder:
         facts: list[Fact] = []
         for text in texts:
             source = Source("<fact>", text)
-            scope = replace(
-                self.scope, letters={"k": current.axes[-1]}, leading=current.axes[:-1], led=frozenset(("y",))
-            )
+            scope = replace(self.scope, letters={"k": current.axes[-1]}, leading=current.axes[:-1], led=frozenset(("y",)))
             facts.append(_fact(source, scope, frozenset(current.axes[:-1]), "assumed of the labels"))
         return tuple(facts)
 

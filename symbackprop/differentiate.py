@@ -189,9 +189,7 @@ def _solve(equation: Equation, term: Term, element: Element, axes: tuple[str, ..
     return {old: new for old, new in wanted.items() if old != new}
 
 
-def _contribution(
-    body: Expr, equation: Equation, term: Term, rename: Mapping[Symbol, Symbol], axes: tuple[str, ...]
-) -> Term:
+def _contribution(body: Expr, equation: Equation, term: Term, rename: Mapping[Symbol, Symbol], axes: tuple[str, ...]) -> Term:
     free = set(map(index, axes))
     body = cast(Expr, body.xreplace(dict(rename)))
     over = (rename.get(i, i) for i in (*equation.target.indices, *term.over))

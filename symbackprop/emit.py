@@ -24,11 +24,65 @@ from .write import Style, Writer, style_of
 
 TARGETS = ("numpy",)
 # Names that the emitted module itself uses.
-_RESERVED = (
-    "np math os sys json argparse time params x_ X Y v gradients init forward loss predict fit score save load stored "
-    "loss_and_gradients check_gradients Trainer SHAPES SIZES OPTIMIZERS SCHEDULES read_data main inputs targets dtype "
-    "eta t g w state len float range dict list tuple int str print np abs min max sum erf rng seed size"
-).split()
+_RESERVED = [
+    "np",
+    "math",
+    "os",
+    "sys",
+    "json",
+    "argparse",
+    "time",
+    "params",
+    "x_",
+    "X",
+    "Y",
+    "v",
+    "gradients",
+    "init",
+    "forward",
+    "loss",
+    "predict",
+    "fit",
+    "score",
+    "save",
+    "load",
+    "stored",
+    "loss_and_gradients",
+    "check_gradients",
+    "Trainer",
+    "SHAPES",
+    "SIZES",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "read_data",
+    "main",
+    "inputs",
+    "targets",
+    "dtype",
+    "eta",
+    "t",
+    "g",
+    "w",
+    "state",
+    "len",
+    "float",
+    "range",
+    "dict",
+    "list",
+    "tuple",
+    "int",
+    "str",
+    "print",
+    "np",
+    "abs",
+    "min",
+    "max",
+    "sum",
+    "erf",
+    "rng",
+    "seed",
+    "size",
+]
 
 
 def emit(
@@ -276,21 +330,18 @@ class _Module:
             body = cast(Expr, stable_function(function).body)
             lines = share((Equation(Element("value"), (Term(body),)),), function.parameters)
             names = Names(("np", "erf", *(self.names[f] for f in self.functions)))
-            own = Names()
-            for p in function.parameters:
-                own._given[p] = names[p]  # noqa: SLF001
-            for f in self.functions:
-                own._given[f] = self.names[f]  # noqa: SLF001
+            given = {f: self.names[f] for f in self.functions} | {p: names[p] for p in function.parameters}
+            own = Names(given=given)
             planner = Planner(own, Style())
             statements = [planner.statement(e) for e in lines]
-            defaults = [""] * (len(function.parameters) - len(function.defaults)) + [
-                f"={_number(d)}" for d in function.defaults
-            ]
+            defaults = [""] * (len(function.parameters) - len(function.defaults)) + [f"={_number(d)}" for d in function.defaults]
             helpers.append(
                 {
                     "name": self.names[function.name],
                     "arguments": ", ".join(names[p] + d for p, d in zip(function.parameters, defaults, strict=True)),
-                    "formula": _plain(f"{function.name}({', '.join(function.parameters)}) = {Writer().expression(cast(Expr, function.body))}"),
+                    "formula": _plain(
+                        f"{function.name}({', '.join(function.parameters)}) = {Writer().expression(cast(Expr, function.body))}"
+                    ),
                     "lines": [f"{s.name} = {s.code}" for s in statements[:-1]],
                     "value": statements[-1].code,
                 }
@@ -328,7 +379,7 @@ class _Module:
             step = sympy.expand(right - Element("w")) if left == "w" else None
             if step is not None:
                 # one subtraction in place instead of a second array
-                code = f"w -= {writer.expression(cast(Expr, -self._unexpanded(right)))}"
+                code = f"w -= {writer.expression(-self._unexpanded(right))}"
             else:
                 code = f"{left}[...] = {writer.expression(right)}"
             lines.append((text, code))
@@ -368,12 +419,10 @@ def _words(text: str) -> set[str]:
     return set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
 
 
-def _number(value: sympy.Rational) -> str:
+def _number(value: Expr) -> str:
     return str(value.p) if value.q == 1 and abs(value.p) < 10**15 else repr(float(value))
 
 
 def _plain(text: str) -> str:
     """Text that can stand in a docstring or a comment whatever it holds."""
     return text.replace("\\", "/").replace('"""', "'''").replace("\n", " ").replace("\r", " ")
-
-

@@ -50,7 +50,7 @@ class Formula:
     latex: str
 
 
-def explain(derivation: Derivation, format: str = "text", form: str = "index") -> str:  # noqa: A002
+def explain(derivation: Derivation, format: str = "text", form: str = "index") -> str:
     """The explanation of a derivation.
 
     `format` is text, markdown, latex (a document) or json; `form` says how results are written: index, matrix or scalar
@@ -60,7 +60,7 @@ def explain(derivation: Derivation, format: str = "text", form: str = "index") -
         raise SymbackpropError(f"unknown format '{format}'{suggest(format, FORMATS)}; known: {', '.join(FORMATS)}")
     if form not in FORMS:
         raise SymbackpropError(f"unknown form '{form}'{suggest(form, FORMS)}; known: {', '.join(FORMS)}")
-    writing = _Explanation(derivation, cast(Form, form))
+    writing = _Explanation(derivation, form)
     if format == "json":
         return json.dumps(writing.as_json(), indent=2, ensure_ascii=False) + "\n"
     name = {"text": "derivation.txt", "markdown": "derivation.md", "latex": "derivation.tex"}[format]
@@ -175,7 +175,10 @@ class _Explanation:
         if network.batch is not None:
             size = self.style.sizes[network.batch]
             last = network.equations[-1]
-            mean = any((t.body * Symbol(size, integer=True, positive=True)).has(Symbol(size, integer=True, positive=True)) is False for t in last.terms)
+            mean = any(
+                (t.body * Symbol(size, integer=True, positive=True)).has(Symbol(size, integer=True, positive=True)) is False
+                for t in last.terms
+            )
             how = f"the mean over the {size} examples" if mean else f"the sum over the {size} examples"
             lines.append(f"{network.batch} counts examples and comes first: rows are examples. {network.loss} is {how}.")
         weights = [a for a in network.arrays if a.role == "parameter" and len(a.axes) == 2]
@@ -216,7 +219,12 @@ class _Explanation:
                 continue
             text = f"{TextWriter(self.style).term(f.term)[0]} = {TextWriter(self.style).expression(f.value)}"
             writer = LatexWriter(self.latex(self.style))
-            result.append(Formula(f"{text}  ({f.why})", rf"{writer.term(f.term)[0]} = {writer.expression(f.value)} \quad\text{{({f.why})}}"))
+            result.append(
+                Formula(
+                    f"{text}  ({f.why})",
+                    rf"{writer.term(f.term)[0]} = {writer.expression(f.value)} \quad\text{{({f.why})}}",
+                )
+            )
         return result
 
     def function_formulas(self) -> list[Formula]:
@@ -226,7 +234,7 @@ class _Explanation:
                 continue
             z = [Element(p) for p in f.parameters[: len(f.parameters) - len(f.defaults)]]
             shown = dict(zip(map(Element, f.parameters[len(z) :]), f.defaults, strict=True))
-            body = cast(Expr, f.body.xreplace(shown)) if len(shown) else f.body
+            body = cast(Expr, f.body.xreplace(shown)) if shown else f.body
             name = self.latex(self.style).functions.get(f.name, latex_name(f.name))
             arguments = ", ".join(e.name for e in z)
             result.append(
@@ -416,4 +424,3 @@ class _Explanation:
             "before": f"d({plain.element(step.target)})/d({plain.element(step.source)})",
             "after": after,
         }
-

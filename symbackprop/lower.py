@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import sympy
 from sympy import Expr, Symbol
@@ -40,8 +40,12 @@ def _where_min(*arguments: Expr) -> Expr:
     return best
 
 
+def _sign(x: float) -> float:
+    return float((x > 0) - (x < 0))
+
+
 # name: (how many arguments, SymPy's function, the same in floating point)
-BUILT_IN: Mapping[str, tuple[int, Callable[..., Expr], Callable[[float], float]]] = {
+BUILT_IN: Mapping[str, tuple[int, Callable[..., Any], Callable[..., Any]]] = {
     "exp": (1, sympy.exp, math.exp),
     "log": (1, sympy.log, math.log),
     "sqrt": (1, sympy.sqrt, math.sqrt),
@@ -51,9 +55,9 @@ BUILT_IN: Mapping[str, tuple[int, Callable[..., Expr], Callable[[float], float]]
     "sin": (1, sympy.sin, math.sin),
     "cos": (1, sympy.cos, math.cos),
     "abs": (1, sympy.Abs, abs),
-    "sign": (1, sympy.sign, lambda x: float((x > 0) - (x < 0))),
+    "sign": (1, sympy.sign, _sign),
     "erf": (1, sympy.erf, math.erf),
-    "floor": (1, sympy.floor, lambda x: float(math.floor(x))),
+    "floor": (1, sympy.floor, math.floor),
     "max": (0, _where_max, max),
     "min": (0, _where_min, min),
 }
@@ -313,7 +317,7 @@ class Lowering:
             new = None if value is None or other is None else self._float(step, value, other)
             if step.operator == "^":
                 self._bounded_power(step, left, value, right, other)
-                left = cast(Expr, left**right)
+                left = left**right
             elif step.operator == "/":
                 if right == 0:
                     raise self.error("division by zero", step)
@@ -430,7 +434,7 @@ class Lowering:
                 raise self.error("this constant is too large", node) from None
             except ValueError:
                 raise self.error(f"'{node.name}' of {values[0]:g} is not a real number", node) from None
-            if not math.isfinite(value):
+            if value is None or not math.isfinite(value):
                 raise self.error("this constant is too large", node)
         return function(*(e for e, _ in pairs)), value
 

@@ -134,9 +134,7 @@ class _Matrices:
             first, second, own = second, first, [own[1], own[0]]
         if not kept:
             return times.join((self._transposed(self._oriented(first, over)), self._oriented(second, over)))
-        return times.join(
-            (self._oriented(first, [*own[0], *over]), self._oriented(second, [*over, *own[1]]))
-        )
+        return times.join((self._oriented(first, [*own[0], *over]), self._oriented(second, [*over, *own[1]])))
 
     def _groups(self, body: Expr, over: Sequence[Symbol], kept: Sequence[Symbol]) -> list[Expr]:
         if len(kept) + len(over) <= 2 and len(kept) < 2:
@@ -261,9 +259,7 @@ class _Matrices:
 
     def _function(self, expr: Expr, frame: Sequence[Symbol]) -> str:
         """A function applied element by element: its text with whole arrays for elements."""
-        swap: Mapping[Element, Element] = {
-            e: Element(f"\0{k}") for k, e in enumerate(elements_of(expr)) if e.indices
-        }
+        swap: Mapping[Element, Element] = {e: Element(f"\0{k}") for k, e in enumerate(elements_of(expr)) if e.indices}
         text = self.writer.expression(cast(Expr, expr.xreplace(dict(swap))))
         for e, placeholder in swap.items():
             text = text.replace(self.writer.element(placeholder), self._wrap(*self._placed(e, frame), PRODUCT))

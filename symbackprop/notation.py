@@ -31,6 +31,7 @@ class Element(Expr):
     is_commutative = True
     is_real = True
 
+    # SymPy rebuilds expressions by calling the class with `args`, hence the symbol beside the text.
     def __new__(cls, name: str | Symbol, *indices: Expr) -> Element:
         label = name if isinstance(name, Symbol) else Symbol(name)
         return Expr.__new__(cls, label, *indices)
@@ -301,7 +302,7 @@ def str_equation(equation: Equation) -> str:
 
 
 def check_network(network: Network) -> None:
-    """Raise `NetworkError` unless names are safe, targets unique, arrays defined before use with one rank, and the loss is scalar."""
+    """Raise `NetworkError` unless names are safe and unique, arrays are defined before use, ranks fit, and the loss is scalar."""
     arrays = {a.name: a for a in network.arrays}
     if len(arrays) != len(network.arrays):
         names = [a.name for a in network.arrays]
@@ -336,6 +337,5 @@ def check_network(network: Network) -> None:
                 raise NetworkError(f"{where}the index '{i.name}' has no size")
         defined.add(equation.name)
     if network.equations[-1].target.indices:
-        raise NetworkError(
-            f"the loss '{network.loss}' must be a scalar, but has the indices {', '.join(map(str, network.equations[-1].target.indices))}"
-        )
+        letters = ", ".join(map(str, network.equations[-1].target.indices))
+        raise NetworkError(f"the loss '{network.loss}' must be a scalar, but has the indices {letters}")

@@ -141,6 +141,10 @@ class Reader:
         """A token further ahead."""
         return self._tokens[min(self._next + distance, len(self._tokens) - 1)]
 
+    def ahead(self, sign: str) -> bool:
+        """Whether this sign comes next."""
+        return self.token.kind == "sign" and self.token.text == sign
+
     def take(self) -> Token:
         """The token ahead, and move on."""
         token = self.token
@@ -150,7 +154,7 @@ class Reader:
 
     def expect(self, text: str, after: str) -> Token:
         """Take this sign or say that it is missing."""
-        if self.token.text != text or self.token.kind not in ("sign",):
+        if not self.ahead(text):
             raise self.error(f"expected '{text}' {after}, found {self.found()}")
         return self.take()
 
@@ -214,7 +218,7 @@ class Reader:
     def listed(self, closing: str) -> tuple[Node, ...]:
         """Expressions with commas between, up to and with the closing bracket."""
         items = [self.expression()]
-        while self.token.text == "," and self.token.kind == "sign":
+        while self.ahead(","):
             self.take()
             items.append(self.expression())
         self.expect(closing, "or a comma")

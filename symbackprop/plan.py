@@ -34,9 +34,9 @@ class Statement:
 class Names:
     """Python names for arrays, functions and constants: safe, unique, as close to the mathematics as can be."""
 
-    def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self._taken = set(reserved) | set(keyword.kwlist) | set(keyword.softkwlist)
-        self._given: dict[str, str] = {}
+    def __init__(self, reserved: Iterable[str] = (), given: Mapping[str, str] | None = None) -> None:
+        self._given = dict(given or {})
+        self._taken = {*reserved, *keyword.kwlist, *keyword.softkwlist, *self._given.values()}
 
     def __getitem__(self, name: str) -> str:
         if name not in self._given:
@@ -73,17 +73,23 @@ class NumpyWriter(Writer):
         return aligned(text, e.indices, self.frame)
 
     def factors(self, factors: list[Expr]) -> str:
-        text = super().factors(factors)
-        # `@` and `*` have one precedence: a product of both must say which comes first
-        for e in factors if len(factors) > 1 else []:
-            if isinstance(e, Element) and " @ " in self.pieces.get(e.name, ""):
-                text = text.replace(self.pieces[e.name], f"({self.pieces[e.name]})")
-        return text
+        # An indicator is a boolean array: it may multiply a number, but it is none itself.
+        indicators = [f for f in factors if _is_indicator(f)]
+        others = [f for f in factors if not _is_indicator(f)]
+        if indicators and any(elements_of(f) for f in others):
+            ones = [f"({self.relation(f.args[0].args[1])})" for f in indicators]
+            return self.times.join([*(self._factor(f, len(factors)) for f in others), *ones])
+        return self.times.join(self._factor(f, len(factors)) for f in factors)
+
+    def _factor(self, f: Expr, count: int) -> str:
+        text = self.expression(f, PRODUCT + (count > 1))
+        # `@` and `*` have one precedence: a product of both must say which comes first.
+        return f"({text})" if count > 1 and isinstance(f, Element) and " @ " in text and not text.startswith("(") else text
 
     def symbol(self, s: Symbol) -> str:
         return self.names[s.name]
 
-    def number(self, value: sympy.Rational) -> tuple[str, int]:
+    def number(self, value: Expr) -> tuple[str, int]:
         if value.q == 1 and abs(value.p) < 10**15:
             return (str(value.p), ATOM) if value >= 0 else (f"-{-value.p}", 1)
         if value.q <= 20 and value > 0:
@@ -94,7 +100,10 @@ class NumpyWriter(Writer):
 
     def rank(self, expr: Expr) -> int:
         # A matrix product comes before what is added to it.
-        return max((10**7 if e.name in self.pieces else super(NumpyWriter, self).rank(e) for e in expr.atoms(Element)), default=-1)
+        return max(
+            (10**7 if e.name in self.pieces else super(NumpyWriter, self).rank(e) for e in expr.atoms(Element)),
+            default=-1,
+        )
 
     def split(self, expr: Expr) -> tuple[int, list[Expr], list[Expr]]:
         numbers = [a for a in sympy.Mul.make_args(expr) if a.is_number]
@@ -145,8 +154,9 @@ class NumpyWriter(Writer):
         branches = [(cast(Expr, b.args[0]), b.args[1]) for b in expr.args]
         if len(branches) == 2:
             (then, test), (other, _) = branches
-            if then == 1 and other == 0:
-                return f"({self.relation(test)})", ATOM
+            if _is_indicator(expr):
+                anchor = self.names[elements_of(test)[0].name]
+                return f"({self.relation(test)}).astype({anchor}.dtype)", ATOM
             left, right = cast("tuple[Expr, Expr]", test.args)
             if (then, other) == (left, right) and not self.scalars:
                 name = "maximum" if isinstance(test, (sympy.Gt, sympy.Ge)) else "minimum"
@@ -155,6 +165,11 @@ class NumpyWriter(Writer):
         for then, test in reversed(branches[:-1]):
             text = f"np.where({self.relation(cast(Expr, test))}, {self.expression(then)}, {text})"
         return text, ATOM
+
+
+def _is_indicator(expr: Expr) -> bool:
+    """Whether an expression is 1 where a condition holds and 0 elsewhere."""
+    return isinstance(expr, sympy.Piecewise) and [b.args[0] for b in expr.args] == [1, 0]
 
 
 def aligned(text: str, axes: Sequence[Symbol], frame: Sequence[Symbol]) -> str:
@@ -212,7 +227,7 @@ class Planner:
         text = self._reduced(replace(term, body=inside), axes)
         name = f"@{len(pieces)}"
         pieces[name] = text
-        return cast(Expr, outside * Element(name, *axes))
+        return outside * Element(name, *axes)
 
     @staticmethod
     def _pull(term: Term) -> tuple[Expr, Expr]:

@@ -163,7 +163,9 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
 
 def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
     for kernel in kernels(body):
-        present = any(isinstance(k, sympy.exp) for k in expr.atoms(sympy.exp)) if isinstance(kernel, sympy.exp) else expr.has(kernel)
+        present = (
+            any(isinstance(k, sympy.exp) for k in expr.atoms(sympy.exp)) if isinstance(kernel, sympy.exp) else expr.has(kernel)
+        )
         if not present:
             continue
         if expr.has(body):
@@ -362,5 +364,3 @@ def _inline(
                 equation, changed = new, True
                 break
     return equation
-
-

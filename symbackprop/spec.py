@@ -149,9 +149,7 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 class _Reader:
-    def __init__(
-        self, content: Mapping[str, Any], source: Source, regions: Mapping[tuple[str, ...], tuple[int, int]]
-    ) -> None:
+    def __init__(self, content: Mapping[str, Any], source: Source, regions: Mapping[tuple[str, ...], tuple[int, int]]) -> None:
         self.content = content
         self.source = source
         self.regions = regions
@@ -210,7 +208,7 @@ class _Reader:
 
     def numbers(self, key: str) -> dict[str, float | int]:
         for name, value in self.table(key).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) > 1e300:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 1e300:
                 raise self.error(f"'{key}.{name}' must be a finite number", (key, name))
         return dict(self.table(key))
 
@@ -231,11 +229,9 @@ class _Reader:
         pairs: list[tuple[Source, Source]] = []
         for left, right in self.table("facts").items():
             path = ("facts", left)
-            if isinstance(right, (int, float)):
-                right = f"{right:g}"
             at = self.source.whole.find(left)
             key = self.source.part(at, at + len(left)) if at >= 0 else Source(f"{self.source.name}(facts)", left)
-            pairs.append((key, self.text(path, right)))
+            pairs.append((key, self.text(path, f"{right:g}" if isinstance(right, (int, float)) else right)))
         return tuple(pairs)
 
     def spec(self, name: str) -> Spec:
@@ -246,7 +242,7 @@ class _Reader:
             raise self.error("give either 'network' (a chain of layers) or 'equations'", ("equations",))
         reduction = self.content.get("reduction", "mean")
         if reduction not in ("mean", "sum"):
-            raise self.error("'reduction' is \"mean\" or \"sum\"", ("reduction",))
+            raise self.error('\'reduction\' is "mean" or "sum"', ("reduction",))
         if "network" in self.content:
             for key in _LISTS[:3]:
                 if key in self.content:

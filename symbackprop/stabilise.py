@@ -21,16 +21,13 @@ from .algebra import insert_equation, join_exponentials, poles, rationally, unfo
 from .notation import Call, Element, Equation, Function, Term, elements_of, index
 
 
-def stabilise(
-    equations: Sequence[Equation], functions: Mapping[str, Function], taken: Iterable[str]
-) -> tuple[Equation, ...]:
+def stabilise(equations: Sequence[Equation], functions: Mapping[str, Function], taken: Iterable[str]) -> tuple[Equation, ...]:
     """All equations of a computation, in order, rewritten; new arrays get names that are not `taken`."""
     result = [_logs_of_stored(e, equations, functions) for e in equations]
     result = _cancel_poles(result)
     result, shifted = _shift_exponentials(result, set(taken))
     return tuple(
-        replace(e, terms=tuple(replace(t, body=stable(t.body, shifted)) for t in e.terms)) if _unsafe(e) else e
-        for e in result
+        replace(e, terms=tuple(replace(t, body=stable(t.body, shifted)) for t in e.terms)) if _unsafe(e) else e for e in result
     )
 
 
@@ -46,9 +43,7 @@ def _unsafe(equation: Equation) -> bool:
 # ---------------------------------------------------------------------- logarithms of stored values
 
 
-def _logs_of_stored(
-    equation: Equation, equations: Sequence[Equation], functions: Mapping[str, Function]
-) -> Equation:
+def _logs_of_stored(equation: Equation, equations: Sequence[Equation], functions: Mapping[str, Function]) -> Equation:
     """The logarithm of a probability as a difference of what the probability was computed from."""
     definitions = {e.name: e for e in equations if len(e.terms) == 1 and not e.terms[0].over}
     terms: list[Term] = []
@@ -64,7 +59,7 @@ def _logs_of_stored(
                     unfolded = unfolded.xreplace({e: body})
             unfolded = unfold_calls(unfolded, functions)
             if unfolded != argument and unfolded.has(sympy.exp) and not unfolded.has(sympy.Piecewise):
-                swap[log] = _log_of(cast(Expr, unfolded))
+                swap[log] = _log_of(unfolded)
         terms.append(replace(term, body=cast(Expr, term.body.xreplace(swap))))
     return replace(equation, terms=tuple(terms))
 
@@ -80,7 +75,7 @@ def _log_of(expr: Expr) -> Expr:
                 result += sign * exponent * base.args[0]
             elif (pair := _two_exponentials(cast(Expr, base))) is not None:
                 u, v = pair
-                result += sign * exponent * (v + Call("softplus", (0,), cast(Expr, u - v)))
+                result += sign * exponent * (v + Call("softplus", (0,), (u - v)))
             else:
                 result += sign * exponent * sympy.log(base)
     return result
@@ -143,7 +138,7 @@ class _Shift:
     def at(self, e: Element) -> _Shift:
         """The same for another element of the sum, with its own indices."""
         rename = dict(zip(self.sum.indices, e.indices, strict=True))
-        return _Shift(*(cast(Any, part.xreplace(rename)) for part in (self.sum, self.argument, self.maximum, self.shifted)))
+        return _Shift(*(part.xreplace(rename) for part in (self.sum, self.argument, self.maximum, self.shifted)))
 
 
 def _shift_exponentials(equations: Sequence[Equation], taken: set[str]) -> tuple[list[Equation], frozenset[str]]:
@@ -151,9 +146,7 @@ def _shift_exponentials(equations: Sequence[Equation], taken: set[str]) -> tuple
     shifts: dict[str, _Shift] = {}
     result: list[Equation] = []
     for equation in equations:
-        current = replace(
-            equation, terms=tuple(replace(t, body=_with_shift(t.body, shifts)) for t in equation.terms)
-        )
+        current = replace(equation, terms=tuple(replace(t, body=_with_shift(t.body, shifts)) for t in equation.terms))
         term = current.terms[0] if len(current.terms) == 1 else None
         if term is not None and term.over and term.reduce == "sum" and isinstance(term.body, sympy.exp):
             argument = cast(Expr, term.body.args[0])
@@ -228,7 +221,7 @@ def _stable_log(log: Expr, shifted: frozenset[str]) -> Expr:
     if pair is None:
         return cast(Expr, sympy.log(stable(argument, shifted)))
     u, v = pair
-    gap = cast(Expr, u - v)
+    gap = u - v
     return v + sympy.Piecewise((gap, gap > 0), (0, True)) + sympy.log(1 + sympy.exp(-sympy.Abs(gap)))
 
 
@@ -325,7 +318,8 @@ def share(equations: Sequence[Equation], taken: Iterable[str]) -> tuple[Equation
 
 
 def _named(node: Expr, equation: Equation, term: Term, names: set[str]) -> Element:
-    stem = {sympy.exp: "e", sympy.log: "l", sympy.tanh: "t"}.get(type(node), "f")
+    stems: dict[Any, str] = {sympy.exp: "e", sympy.log: "l", sympy.tanh: "t"}
+    stem = stems.get(type(node), "f")
     number = 1
     while f"{stem}{number}" in names:
         number += 1

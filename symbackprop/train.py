@@ -51,38 +51,30 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def infer_sizes(network: Network, X: Any, Y: Any) -> dict[str, int]:
+def infer_sizes(network: Network, x: Any, y: Any) -> dict[str, int]:
     """The sizes that the network leaves to the data (`auto`), by index letter."""
     number = {i.name: i.number for i in network.indices}
     found: dict[str, int] = {}
-    for role, data in (("input", X), ("target", Y)):
+    for role, value in (("input", x), ("target", y)):
         arrays = [a for a in network.arrays if a.role == role]
-        given = data if isinstance(data, Mapping) else {arrays[0].name: data} if len(arrays) == 1 else {}
-        for a in arrays:
-            if a.name not in given:
-                continue
-            value = np.asarray(given[a.name])
-            if role == "target" and network.labels == "one-hot" and value.ndim == len(a.axes) - 1 and value.size:
-                found.setdefault(a.axes[-1], int(value.max()) + 1)
-            elif value.ndim == len(a.axes):
-                for axis, n in zip(a.axes, value.shape, strict=True):
-                    found.setdefault(axis, n)
+        if len(arrays) != 1:
+            continue
+        axes, shape = arrays[0].axes, np.shape(value)
+        if role == "target" and network.labels == "one-hot" and len(shape) == len(axes) - 1:
+            found.setdefault(axes[-1], int(np.max(value)) + 1)
+        elif len(shape) == len(axes):
+            found |= {axis: n for axis, n in zip(axes, shape, strict=True) if axis not in found}
     return {i: n for i, n in found.items() if number.get(i) is None and i != network.batch}
 
 
-def split(X: Any, Y: Any, share: float, seed: int) -> tuple[Arrays, Arrays]:
+def split(x: Any, y: Any, share: float, seed: int) -> tuple[Arrays, Arrays]:
     """Training and held-out examples, drawn at random; everything is both where nothing is held out."""
-    count = len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
-    order = np.random.default_rng(seed).permutation(count)
-    held = round(share * count)
+    order = np.random.default_rng(seed).permutation(len(x))
+    held = round(share * len(x))
     if held == 0:
-        return (X, Y), (X, Y)
-
-    def rows(data: Any, which: Any) -> Any:
-        return {k: v[which] for k, v in data.items()} if isinstance(data, Mapping) else np.asarray(data)[which]
-
+        return (x, y), (x, y)
     kept, out = order[held:], order[:held]
-    return (rows(X, kept), rows(Y, kept)), (rows(X, out), rows(Y, out))
+    return (x[kept], y[kept]), (x[out], y[out])
 
 
 def train(
@@ -148,21 +140,21 @@ def _train_in(
         draft = work / "draft.py"
         write_text(draft, emit(derivation))
         try:
-            X, Y = load_module(draft).read_data(data)
+            x, y = load_module(draft).read_data(data)
         except FileNotFoundError:
             raise DataError(f"there is no file '{data}'") from None
         except (ValueError, OSError) as problem:
             raise DataError(str(problem)) from None
         draft.unlink()
     else:
-        X, Y = bundled_data(str(defaults["data"]))
+        x, y = bundled_data(str(defaults["data"]))
     seed = int(defaults.get("seed", 0))
     dtype = str(defaults.get("dtype", "float64"))
     path = work / "network.py"
-    write_text(path, emit(derivation, dtype=dtype, sizes=infer_sizes(network, X, Y)))  # type: ignore[arg-type]
+    write_text(path, emit(derivation, dtype=dtype, sizes=infer_sizes(network, x, y)))  # type: ignore[arg-type]
     write_text(work / "derivation.md", explain(derivation, "markdown"))
     module = load_module(path)
-    training, held_out = split(X, Y, float(defaults.get("held_out", 0.2)), seed)
+    training, held_out = split(x, y, float(defaults.get("held_out", 0.2)), seed)
     epochs = int(defaults.get("epochs", 100))
     names = {"one-hot": "accuracy", "zero-one": "accuracy", "signed": "accuracy"}
     measure = names.get(network.labels, "R²")
@@ -187,7 +179,11 @@ def _train_in(
     except (ValueError, FloatingPointError, TypeError) as problem:
         raise DataError(str(problem)) from None
     module.save(work / "params.npz", params)
-    count = "the training examples" if held_out is training or float(defaults.get("held_out", 0.2)) == 0 else f"{len(held_out[0])} held-out examples"
+    count = (
+        "the training examples"
+        if held_out is training or float(defaults.get("held_out", 0.2)) == 0
+        else f"{len(held_out[0])} held-out examples"
+    )
     shown_score = f"{100 * score:.1f} %" if measure == "accuracy" else f"{score:.4f}"
     say(f"{measure} on {count}: {shown_score}, after {time.perf_counter() - began:.1f} s of training")
     return score

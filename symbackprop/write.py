@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import sympy
 from sympy import Expr, Symbol
@@ -19,12 +19,43 @@ from .notation import Call, Element, Equation, Network, Term, base_name, indices
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
 
-_GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
-).split()
+_GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Xi",
+    "Pi",
+    "Sigma",
+    "Phi",
+    "Psi",
+    "Omega",
+]
 _GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", [g for g in _GREEK], strict=False)) | {"ℓ": "ell"}
-_NAMES = {
+_NAMES: Mapping[Any, str] = {
     sympy.Abs: "abs",
     sympy.exp: "exp",
     sympy.log: "log",
@@ -189,7 +220,7 @@ class Writer:
                     if either:
                         free.append((group, i))
                 elif isinstance(f, sympy.Pow) and isinstance(f.base, sympy.Add) and f.exp.is_Integer and f.exp % 2 == 0:
-                    group[i] = cast(Expr, self._even(f))
+                    group[i] = self._even(f)
         if sign < 0 and free:
             group, i = free[-1]
             group[i], sign = -group[i], 1
@@ -214,7 +245,7 @@ class Writer:
         return sympy.Pow(-base, power.args[1], evaluate=False) if flipped else power
 
     @staticmethod
-    def plain_fraction(number: sympy.Rational) -> bool:
+    def plain_fraction(number: Expr) -> bool:
         """Whether a number is written as a fraction rather than as a decimal."""
         return number.q <= 20 or bool(sympy.Integer(number.q) % 10 and _not_decimal(number.q))
 
@@ -257,7 +288,7 @@ class Writer:
         """A size."""
         return s.name
 
-    def number(self, value: sympy.Rational) -> tuple[str, int]:
+    def number(self, value: Expr) -> tuple[str, int]:
         """A number, as a fraction or a decimal."""
         if value < 0:
             text, binding = self.number(-value)
@@ -268,7 +299,7 @@ class Writer:
             return self.fraction([sympy.Integer(value.p)], [sympy.Integer(value.q)])
         return self.decimal(value), ATOM
 
-    def decimal(self, value: sympy.Rational) -> str:
+    def decimal(self, value: Expr) -> str:
         """An exact decimal."""
         return exact_decimal(value)
 
@@ -308,9 +339,7 @@ class Writer:
 
     def call(self, c: Call) -> str:
         """A named function with its primes."""
-        primes = "'" * c.orders[0] if not any(c.orders[1:]) else "'" + "".join(
-            str(k + 1) * o for k, o in enumerate(c.orders)
-        )
+        primes = "'" * c.orders[0] if not any(c.orders[1:]) else "'" + "".join(str(k + 1) * o for k, o in enumerate(c.orders))
         return f"{self.style.functions.get(c.name, c.name)}{primes}({', '.join(map(self.expression, self.shown(c)))})"
 
     def shown(self, c: Call) -> tuple[Expr, ...]:
@@ -319,7 +348,7 @@ class Writer:
 
     def relation(self, test: Expr) -> str:
         """A comparison."""
-        signs = {sympy.Gt: ">", sympy.Lt: "<", sympy.Ge: ">=", sympy.Le: "<=", sympy.Eq: "==", sympy.Ne: "!="}
+        signs: Mapping[Any, str] = {sympy.Gt: ">", sympy.Lt: "<", sympy.Ge: ">=", sympy.Le: "<=", sympy.Eq: "==", sympy.Ne: "!="}
         left, right = cast("tuple[Expr, Expr]", test.args)
         return f"{self.expression(left)} {self.sign(signs[type(test)])} {self.expression(right)}"
 
@@ -339,7 +368,10 @@ class Writer:
 
     def pulled(self, term: Term) -> tuple[Expr, Expr]:
         """A term's body as (what does not depend on the summed indices, the rest)."""
-        outside, inside = cast("tuple[Expr, Expr]", term.body.as_independent(*[e for e in term.body.atoms(Element) if set(e.indices) & set(term.over)], as_Add=False))
+        outside, inside = cast(
+            "tuple[Expr, Expr]",
+            term.body.as_independent(*[e for e in term.body.atoms(Element) if set(e.indices) & set(term.over)], as_Add=False),
+        )
         if inside == 1:
             return sympy.S.One, term.body
         if any(indices_of(outside) & {i} for i in term.over):
@@ -407,7 +439,7 @@ def _not_decimal(q: int) -> bool:
     return q != 1
 
 
-def exact_decimal(value: sympy.Rational) -> str:
+def exact_decimal(value: Expr) -> str:
     """A terminating decimal in full, or 17 digits of one that does not end."""
     if _not_decimal(value.q):
         return repr(float(value))
@@ -422,7 +454,7 @@ class TextWriter(Writer):
     """Unicode for a terminal; indices stay."""
 
     times, minus = "·", "−"
-    _SIGNS = {">": ">", "<": "<", ">=": "≥", "<=": "≤", "==": "=", "!=": "≠"}
+    _SIGNS: ClassVar = {">": ">", "<": "<", ">=": "≥", "<=": "≤", "==": "=", "!=": "≠"}
 
     def element(self, e: Element) -> str:
         array = self.style.adjoints.get(e.name)
@@ -446,7 +478,7 @@ class TextWriter(Writer):
     def pi(self) -> str:
         return "π"
 
-    def decimal(self, value: sympy.Rational) -> str:
+    def decimal(self, value: Expr) -> str:
         return short_decimal(value)
 
     def function(self, name: str, argument: Expr) -> str:
@@ -479,7 +511,7 @@ class LatexWriter(Writer):
     """LaTeX without any package beyond amsmath and amssymb."""
 
     times = r" \, "
-    _SIGNS = {">": ">", "<": "<", ">=": r"\ge", "<=": r"\le", "==": "=", "!=": r"\ne"}
+    _SIGNS: ClassVar = {">": ">", "<": "<", ">=": r"\ge", "<=": r"\le", "==": "=", "!=": r"\ne"}
 
     def bracket(self, text: str) -> str:
         return rf"\left({text}\right)"
@@ -494,14 +526,16 @@ class LatexWriter(Writer):
         shown = [latex_index(str(i)) for i in e.indices if base_name(str(i)) not in self.style.hidden]
         array = self.style.adjoints.get(e.name)
         if array in self.style.deltas:
-            return with_subscript(rf"\delta^{{({cast(str, array)[1:]})}}", shown)
+            return with_subscript(rf"\delta^{{({array[1:]})}}", shown)
         if array is not None:
-            return rf"\frac{{\partial {latex_name(self.style.loss)}}}{{\partial {latex_element(array, shown, self.style.layered)}}}"
+            return (
+                rf"\frac{{\partial {latex_name(self.style.loss)}}}{{\partial {latex_element(array, shown, self.style.layered)}}}"
+            )
         if e.name in self.style.names:
             return with_subscript(self.style.names[e.name], shown)
         return latex_element(e.name, shown, self.style.layered)
 
-    def decimal(self, value: sympy.Rational) -> str:
+    def decimal(self, value: Expr) -> str:
         return short_decimal(value)
 
     def factors(self, factors: list[Expr]) -> str:
@@ -578,7 +612,7 @@ class LatexWriter(Writer):
         return f"{self.expression(outside, PRODUCT + (not outside.is_Mul))} {text}", PRODUCT
 
 
-def short_decimal(value: sympy.Rational) -> str:
+def short_decimal(value: Expr) -> str:
     """A decimal for people: at most six digits."""
     return f"{float(value):.6g}"
 

@@ -1,0 +1,142 @@
+"""The slow, obviously right interpreter of the notation: one equation after the other, one element after the other.
+
+Values are dicts from index tuples to numbers, `{(0, 1): 0.5, …}`; a scalar has the empty tuple. The kind of number is
+the caller's: Python floats, or mpmath's of any precision. Nothing is vectorised and nothing is rewritten, so that this
+can be the oracle for everything that is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import mpmath
+import sympy
+from sympy import Expr
+
+from .errors import SymbackpropError
+from .notation import Call, Element, Equation, Function, Term, base_name
+
+Values = dict[tuple[int, ...], Any]
+
+_FUNCTIONS: Mapping[Any, Callable[[Any], Any]] = {
+    sympy.exp: mpmath.exp,
+    sympy.log: mpmath.log,
+    sympy.tanh: mpmath.tanh,
+    sympy.sinh: mpmath.sinh,
+    sympy.cosh: mpmath.cosh,
+    sympy.sin: mpmath.sin,
+    sympy.cos: mpmath.cos,
+    sympy.erf: mpmath.erf,
+    sympy.sign: mpmath.sign,
+    sympy.floor: mpmath.floor,
+    sympy.Abs: abs,
+}
+_TESTS: Mapping[Any, Callable[[Any, Any], bool]] = {
+    sympy.Gt: operator.gt,
+    sympy.Lt: operator.lt,
+    sympy.Ge: operator.ge,
+    sympy.Le: operator.le,
+    sympy.Eq: operator.eq,
+    sympy.Ne: operator.ne,
+}
+
+
+def evaluate(
+    equations: Iterable[Equation],
+    values: Mapping[str, Values],
+    sizes: Mapping[str, int],
+    functions: Iterable[Function] = (),
+    size_names: Mapping[str, str] | None = None,
+    abstract: Mapping[tuple[str, tuple[int, ...]], Callable[..., Any]] | None = None,
+) -> dict[str, Values]:
+    """The values of all arrays after the equations, in their order.
+
+    `sizes` gives the number of each index letter, `size_names` the name of its size in formulas (`N` for `n`);
+    `abstract` gives abstract functions and their derivatives, by name and orders. Raises `SymbackpropError` where a value
+    is missing.
+    """
+    machine = _Machine(dict(values), sizes, functions, size_names or {}, abstract or {})
+    for equation in equations:
+        machine.compute(equation)
+    return machine.values
+
+
+class _Machine:
+    def __init__(
+        self,
+        values: dict[str, Values],
+        sizes: Mapping[str, int],
+        functions: Iterable[Function],
+        size_names: Mapping[str, str],
+        abstract: Mapping[tuple[str, tuple[int, ...]], Callable[..., Any]],
+    ) -> None:
+        self.values = values
+        self.sizes = sizes
+        self.functions = {f.name: f for f in functions}
+        self.numbers = {name: sizes[i] for i, name in size_names.items() if i in sizes}
+        self.abstract = abstract
+
+    def compute(self, equation: Equation) -> None:
+        indices = equation.target.indices
+        result: Values = {}
+        for place in itertools.product(*(range(self._size(i)) for i in indices)):
+            at = dict(zip(indices, place, strict=True))
+            result[place] = sum((self._term(t, at) for t in equation.terms), start=mpmath.mpf(0))
+        self.values[equation.name] = result
+
+    def _size(self, i: sympy.Symbol) -> int:
+        if base_name(i.name) not in self.sizes:
+            raise SymbackpropError(f"the size of the index '{i.name}' is not given")
+        return self.sizes[base_name(i.name)]
+
+    def _term(self, term: Term, at: Mapping[sympy.Symbol, int]) -> Any:
+        places = itertools.product(*(range(self._size(i)) for i in term.over))
+        found = [self.number(term.body, {**at, **dict(zip(term.over, p, strict=True))}) for p in places]
+        return max(found) if term.reduce == "max" else sum(found, start=mpmath.mpf(0))
+
+    def number(self, expr: Expr, at: Mapping[sympy.Symbol, int]) -> Any:
+        """The value of an expression where its indices have the values `at`."""
+        if isinstance(expr, Element):
+            return self._element(expr, [at[i] for i in expr.indices])
+        if isinstance(expr, sympy.Rational):
+            return mpmath.mpf(expr.p) / expr.q
+        if isinstance(expr, sympy.Symbol):
+            return self.numbers[expr.name]
+        if expr == sympy.pi:
+            return mpmath.pi()
+        if isinstance(expr, sympy.Piecewise):
+            return self._piecewise(expr, at)
+        if isinstance(expr, Call):
+            return self._call(expr, [self.number(a, at) for a in expr.arguments])
+        arguments = [self.number(a, at) for a in expr.args]
+        if isinstance(expr, sympy.Add):
+            return sum(arguments, start=mpmath.mpf(0))
+        if isinstance(expr, sympy.Mul):
+            return mpmath.fprod(arguments)
+        if isinstance(expr, sympy.Pow):
+            return mpmath.power(*arguments)
+        return _FUNCTIONS[type(expr)](arguments[0])
+
+    def _element(self, e: Element, place: Sequence[int]) -> Any:
+        if e.name not in self.values:
+            raise SymbackpropError(f"'{e.name}' has no value")
+        return self.values[e.name][tuple(place)]
+
+    def _piecewise(self, expr: Expr, at: Mapping[sympy.Symbol, int]) -> Any:
+        for value, test in (branch.args for branch in expr.args):
+            if test == True or _TESTS[type(test)](*(self.number(a, at) for a in test.args)):  # noqa: E712
+                return self.number(value, at)
+        raise SymbackpropError("no branch of a 'where' holds")
+
+    def _call(self, call: Call, arguments: Sequence[Any]) -> Any:
+        key = (call.name, call.orders)
+        if key in self.abstract:
+            return self.abstract[key](*arguments)
+        function = self.functions.get(call.name)
+        if function is None or function.body is None or any(call.orders):
+            raise SymbackpropError(f"the function '{call}' has no formula")
+        own = {p: {(): a} for p, a in zip(function.parameters, arguments, strict=True)}
+        return _Machine(own, {}, self.functions.values(), {}, self.abstract).number(function.body, {})
