@@ -6,7 +6,8 @@ SymPy's polynomial routines see elements and functions as plain symbols here; th
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -127,30 +128,32 @@ def clean(expr: Expr) -> Expr:
         forms += [cancelled, rationally(cancelled, "factor"), rationally(expr, "factor")]
     except sympy.PolynomialError:
         return expr
-    # Among equals the earlier form; the poles count first of all.
-    return min(forms, key=lambda f: (len(poles(f)), cost(f)))
+    # The poles count first of all; among equals a product, then the earlier form.
+    return min(forms, key=lambda f: (len(poles(f)), cost(f), isinstance(f, sympy.Add)))
 
 
-def solve_for(kernel: Expr, left: Expr, right: Expr) -> tuple[Expr, Expr] | None:
-    """`right = left` solved for a function in `right`: (what to replace, by what), or None if that is not a fraction."""
+def eliminate(expr: Expr, kernel: Expr, left: Expr, right: Expr) -> Iterator[Expr]:
+    """`expr` without the function `kernel`, which is solved for in `left = right`; nothing where that is no fraction."""
     unknown = Dummy()
     if isinstance(kernel, sympy.exp):
-        right = in_powers_of(right, kernel, unknown)
-        if right.has(kernel):
-            return None
+        right, expr = (rationally(_in_powers_of(e, kernel, unknown), "cancel") for e in (right, expr))
+        if right.has(kernel) or expr.has(kernel) or not expr.has(unknown):
+            return
+        # exp(u) may occur in even powers only, as in the hyperbolic functions
+        step = math.gcd(*(_exponents(right, unknown) | _exponents(expr, unknown) | {0}))
+        if step > 1:
+            right, expr = (_take_root(e, unknown, step) for e in (right, expr))
     else:
-        right = cast(Expr, right.xreplace({kernel: unknown}))
-    numerator, denominator = cast("tuple[Expr, Expr]", sympy.fraction(rationally(right, "together")))
+        right, expr = right.xreplace({kernel: unknown}), expr.xreplace({kernel: unknown})
+    numerator, denominator = sympy.fraction(rationally(right, "together"))
     equation = rationally(left * denominator - numerator, "expand")
-    linear = equation.coeff(unknown, 1)
-    rest = equation.coeff(unknown, 0)
+    linear, rest = equation.coeff(unknown, 1), equation.coeff(unknown, 0)
     remains = rationally(equation - linear * unknown - rest, "expand")
-    if remains != 0 or linear == 0 or linear.has(unknown) or rest.has(unknown):
-        return None
-    return kernel, -rest / linear
+    if remains == 0 and linear != 0 and not linear.has(unknown) and not rest.has(unknown) and expr.has(unknown):
+        yield expr.xreplace({unknown: -rest / linear})
 
 
-def in_powers_of(expr: Expr, kernel: Expr, unknown: Expr) -> Expr:
+def _in_powers_of(expr: Expr, kernel: Expr, unknown: Expr) -> Expr:
     """`exp(c*u)` as a power of `exp(u)` wherever `c` is a whole number."""
     exponent = kernel.args[0]
     swap: dict[Expr, Expr] = {}
@@ -158,7 +161,18 @@ def in_powers_of(expr: Expr, kernel: Expr, unknown: Expr) -> Expr:
         ratio = sympy.cancel(other.args[0] / exponent) if other != kernel else sympy.S.One
         if ratio.is_Integer and abs(ratio) <= 8:
             swap[other] = unknown**ratio
-    return cast(Expr, expr.xreplace(swap))
+    return expr.xreplace(swap)
+
+
+def _exponents(expr: Expr, unknown: Expr) -> set[int]:
+    """The powers in which a symbol occurs."""
+    powers = {p for p in expr.atoms(sympy.Pow) if p.base == unknown}
+    bare = expr.xreplace({p: sympy.S.One for p in powers}).has(unknown)
+    return {int(p.exp) for p in powers} | ({1} if bare else set())
+
+
+def _take_root(expr: Expr, unknown: Expr, step: int) -> Expr:
+    return expr.xreplace({p: unknown ** (p.exp / step) for p in expr.atoms(sympy.Pow) if p.base == unknown})
 
 
 # ---------------------------------------------------------------------- equations

@@ -31,8 +31,8 @@ class Element(Expr):
     is_commutative = True
     is_real = True
 
-    # SymPy rebuilds expressions by calling the class with `args`, hence the symbol beside the text.
     def __new__(cls, name: str | Symbol, *indices: Expr) -> Element:
+        """An element by name and indices; SymPy rebuilds it from `args`, hence the symbol beside the text."""
         label = name if isinstance(name, Symbol) else Symbol(name)
         return Expr.__new__(cls, label, *indices)
 
@@ -64,6 +64,7 @@ class Call(Expr):
     is_real = True
 
     def __new__(cls, name: str | Symbol, orders: Sequence[int] | sympy.Tuple, *arguments: Expr) -> Call:
+        """A call by name, orders and arguments; SymPy rebuilds it from `args`."""
         label = name if isinstance(name, Symbol) else Symbol(name)
         return Expr.__new__(cls, label, sympy.Tuple(*orders), *arguments)
 

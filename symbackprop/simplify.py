@@ -20,12 +20,11 @@ from sympy import Expr, Symbol
 from .algebra import (
     clean,
     cost,
+    eliminate,
     equation_cost,
-    in_powers_of,
     insert_equation,
     kernels,
     poles,
-    solve_for,
     split_term,
     unfold_calls,
 )
@@ -172,11 +171,8 @@ def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
             yield clean(cast(Expr, expr.xreplace({body: target})))
         if isinstance(body, sympy.Mul):
             yield cast(Expr, expr.subs(body, target))
-        solved = solve_for(kernel, target, body)
-        if solved is not None:
-            new = in_powers_of(expr, kernel, solved[1]) if isinstance(kernel, sympy.exp) else expr.xreplace({kernel: solved[1]})
-            if new != expr:
-                yield clean(cast(Expr, new))
+        for new in eliminate(expr, kernel, target, body):
+            yield clean(new)
 
 
 def _function_instances(expr: Expr, known: Known) -> Iterator[tuple[Expr, Expr]]:
@@ -296,7 +292,7 @@ def _plain_letters(term: Term, free: Iterable[Symbol]) -> Term:
 
 def _collect(equation: Equation, known: Known) -> tuple[Equation, str] | None:  # noqa: ARG001
     new = collected(equation)
-    if new != equation and equation_cost(new) < equation_cost(equation):
+    if len(new.terms) < len(equation.terms) and equation_cost(new) <= equation_cost(equation):
         return new, "terms over the same indices are added"
     return None
 

@@ -1,0 +1,160 @@
+"""The closed forms that a reader expects, found by folding alone, and what is on record about them."""
+
+import json
+
+import pytest
+
+from symbackprop import declare, derive, explain
+from symbackprop.declare import bundled
+from symbackprop.derive import closed_form
+from symbackprop.write import Writer, style_of
+
+
+def written(derivation):
+    writer = Writer(style_of(derivation.network, derivation.adjoints))
+    return {e.name: writer.terms(e.terms) for e in derivation.equations}
+
+
+@pytest.mark.parametrize(
+    ("chain", "name", "form"),
+    [
+        ("3 -> dense(4, sigmoid) -> dense(2) -> squared_error", "dz1", "da1[n,h]*a1[n,h]*(1 - a1[n,h])"),
+        ("3 -> dense(4, tanh) -> dense(2) -> squared_error", "dz1", "da1[n,h]*(1 - a1[n,h]**2)"),
+        ("3 -> dense(4, relu) -> dense(2) -> squared_error", "dz1", "da1[n,h]*where(z1[n,h] > 0, 1, 0)"),
+        ("3 -> dense(4, softplus) -> dense(2) -> squared_error", "dz1", "da1[n,h]*sigmoid(z1[n,h])"),
+        ("3 -> dense(4, softsign) -> dense(2) -> squared_error", "dz1", "da1[n,h]/(1 + abs(z1[n,h]))**2"),
+        ("3 -> dense(2, softmax) -> cross_entropy", "dz1", "(a1[n,k] - y[n,k])/N"),
+        ("3 -> dense(2) -> softmax_cross_entropy", "dz1", "(p[n,k] - y[n,k])/N"),
+        ("3 -> dense(2, sigmoid) -> binary_cross_entropy", "dz1", "(a1[n,k] - y[n,k])/N"),
+        ("3 -> dense(2) -> sigmoid_cross_entropy", "dz1", "(p[n,k] - y[n,k])/N"),
+        ("3 -> dense(2, log_softmax) -> negative_log_likelihood", "dz1", "(exp(a1[n,k]) - y[n,k])/N"),
+        ("3 -> dense(2, softmax) -> kl_divergence", "dz1", "(a1[n,k] - y[n,k])/N"),
+        ("3 -> dense(2) -> half_squared_error", "dz1", "(z1[n,k] - y[n,k])/N"),
+    ],
+)
+def test_textbook_form(chain, name, form):
+    assert written(derive(chain))[name] == form
+
+
+def test_a_sigmoid_that_somebody_spelled_out_folds_like_the_named_one():
+    spelled = """
+    inputs = ["x[n,d]"]
+    targets = ["y[n]"]
+    parameters = ["w[d]"]
+    equations = '''
+    z[n] = sum(d, x[n,d]*w[d])
+    q[n] = exp(z[n])/(1 + exp(z[n]))
+    L = mean(n, -(y[n]*log(q[n]) + (1 - y[n])*log(1 - q[n])))
+    '''
+    """
+    assert written(derive(spelled))["dz"] == "(q[n] - y[n])/N"
+
+
+def test_tanh_that_somebody_spelled_out():
+    spelled = """
+    inputs = ["x[n]"]
+    targets = ["y[n]"]
+    parameters = ["w"]
+    equations = '''
+    z[n] = w*x[n]
+    a[n] = (exp(z[n]) - exp(-z[n]))/(exp(z[n]) + exp(-z[n]))
+    L = mean(n, (a[n] - y[n])^2)
+    '''
+    """
+    form = written(derive(spelled))["dz"]
+    assert form in ("da[n]*(1 - a[n]**2)", "da[n]*(1 + a[n])*(1 - a[n])")
+
+
+def test_seed_network():
+    derivation = derive("two_hidden_one_output")
+    writer = Writer(style_of(derivation.network, derivation.adjoints))
+    forms = {n: writer.terms(closed_form(derivation, n).terms) for n in derivation.wrt}
+    assert forms["v_1"] == "mean(i, -(y[i] - y'[i])*f_B'(z_B[i])*o_1[i])"
+    assert forms["w_12"] == "v_2*mean(i, -(y[i] - y'[i])*f_B'(z_B[i])*f_A2'(z_A2[i])*x1[i])"
+    text = explain(derivation, "text", "scalar")
+    assert "−(y − y')·f_B'(z_B)·o_1" in text
+
+
+def test_layered_prints_an_update_for_every_layer():
+    text = explain(derive("layered"), "text", "matrix")
+    for layer in "123":
+        assert f"ΔP{layer}[" in text
+    assert "= −α·∂C/∂P1" in text
+    assert "c'(o[n,q], ℓ[n,q])" in text
+    assert "s2ᵀ" in text.lower()
+
+
+def test_matrix_form_uses_the_transposed_input():
+    text = explain(derive("3 -> dense(4, tanh) -> dense(2, softmax) -> cross_entropy"), "text", "matrix")
+    assert "∂L/∂W1 = Xᵀ Δ1" in text
+    assert "∂L/∂W2 = A1ᵀ Δ2" in text
+    assert "∂L/∂A1 = Δ2 W2ᵀ" in text
+    assert "Δ1 = ∂L/∂A1 ⊙ (1 − A1^⊙2)" in text
+    assert "Δ2 = 1/N (A2 − Y)" in text
+
+
+def test_every_factor_says_which_kind_it_is():
+    derivation = derive("3 -> dense(4, tanh, l2=0.1) -> dense(2, softmax) -> cross_entropy")
+    kinds = {(s.target.name, s.source.name): s.kind for s in derivation.steps}
+    assert kinds["L", "a2"] == "loss"
+    assert kinds["a1", "z1"] == "activation"
+    assert kinds["z2", "a1"] == "weight"
+    assert kinds["z2", "W2"] == "signal"
+    assert kinds["L", "W1"] == "penalty"
+
+
+def test_the_answer_comes_first():
+    for name in ("digits", "two_hidden_one_output"):
+        head = explain(derive(name), "text").splitlines()[:8]
+        assert any("Both: the derivative of the loss once, at the output" in line for line in head)
+    only_loss = explain(derive("3 -> dense(2) -> squared_error"), "text")
+    assert "Only the derivative of the loss" in only_loss
+
+
+def test_steps_and_rewrites_chain_from_the_raw_to_the_folded_equation():
+    derivation = derive("3 -> dense(4, sigmoid) -> dense(2, softmax) -> cross_entropy")
+    final = {e.name: e for e in derivation.equations}
+    for raw in derivation.raw:
+        if raw.name not in final:
+            continue
+        current = raw
+        for rewrite in derivation.rewrites:
+            if rewrite.after.name == raw.name:
+                assert rewrite.before == current
+                current = rewrite.after
+        assert current == final[raw.name]
+
+
+def test_json_has_the_promised_keys():
+    for name in bundled():
+        data = json.loads(explain(derive(name), "json"))
+        assert {"network", "loss", "gradients", "steps"} <= set(data)
+        parameters = {a.name for a in declare(name).arrays if a.role == "parameter"}
+        assert set(data["gradients"]) == parameters
+        for gradient in data["gradients"].values():
+            assert {"index", "matrix", "scalar", "numpy", "formula"} <= set(gradient)
+        for step in data["steps"]:
+            assert {"rule", "why", "before", "after"} <= set(step)
+
+
+def test_fact_is_needed_for_softmax_with_cross_entropy():
+    """Without the fact that labels sum to one, `p - y` would be wrong, and is not printed."""
+    own = """
+    network = "3 -> dense(2, softmax) -> own"
+    [loss.own]
+    formula = "-sum(k, y[k]*log(p[k]))"
+    """
+    form = written(derive(own))["dz1"]
+    assert form != "(a1[n,k] - y[n,k])/N"
+    assert "sum(" in form
+
+
+def test_reduction_sum():
+    form = written(derive({"network": "3 -> dense(2, softmax) -> cross_entropy", "reduction": "sum"}))
+    assert form["dz1"] == "a1[n,k] - y[n,k]"
+
+
+def test_wrt_an_input():
+    derivation = derive("3 -> dense(2, tanh) -> squared_error", wrt=["x"])
+    assert [e.name for e in derivation.equations][-1] == "dx"
+    assert written(derivation)["dx"] == "sum(k, dz1[n,k]*W1[d,k])"
