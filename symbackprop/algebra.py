@@ -113,7 +113,13 @@ def rationally(expr: Expr, how: str) -> Expr:
     held = hold(expr)
     if len(names) > 12:
         return expr
-    result = {"cancel": sympy.cancel, "factor": sympy.factor, "expand": sympy.expand, "together": sympy.together}[how](held)
+    result = {
+        "cancel": sympy.cancel,
+        "factor": sympy.factor,
+        "expand": sympy.expand,
+        "terms": sympy.factor_terms,
+        "together": sympy.together,
+    }[how](held)
     return cast(Expr, result.xreplace({v: k for k, v in names.items()}))
 
 
@@ -125,7 +131,7 @@ def clean(expr: Expr) -> Expr:
     forms = [expr]
     try:
         cancelled = rationally(expr, "cancel")
-        forms += [cancelled, rationally(cancelled, "factor"), rationally(expr, "factor")]
+        forms += [cancelled, rationally(cancelled, "terms"), rationally(cancelled, "factor"), rationally(expr, "factor")]
     except sympy.PolynomialError:
         return expr
     # The poles count first of all; among equals a product, then the earlier form.

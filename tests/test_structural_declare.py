@@ -168,7 +168,7 @@ HOSTILE = [
     equations(GOOD, HEAD + 'functions = ["f\\nimport os"]\n'),
     equations(GOOD, HEAD.replace('"b"', "\"b'''\\\"\"")),
     equations(GOOD, tail='[activation."f(x):\\n    import os"]\nformula = "z"\n'),
-    equations(GOOD, tail='[constants]\n"__import__(\'os\')" = 1\n'),
+    equations(GOOD, tail="[constants]\n\"__import__('os')\" = 1\n"),
     equations(GOOD, 'name = "a\\nimport os"\n' + HEAD),
     "9" * 5000 + " -> dense(3) -> squared_error",
     "3 -> " + "dense(" * 5000,
