@@ -57,7 +57,7 @@ def test_generated_files_name_no_machine_and_no_date():
 
 
 def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
-    import symbackprop.generated as generated
+    from symbackprop import generated
 
     for path in folder().iterdir():
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")

@@ -46,7 +46,7 @@ LOSE = {
     "binary_cross_entropy": _sum(lambda p, y: F.binary_cross_entropy(p, y, reduction="none")),
     "sigmoid_cross_entropy": _sum(lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="none")),
     "cross_entropy": _sum(lambda p, y: -y * torch.log(p)),
-    "softmax_cross_entropy": lambda z, y: F.cross_entropy(z, y),
+    "softmax_cross_entropy": F.cross_entropy,
     "negative_log_likelihood": lambda z, y: F.nll_loss(z, y.argmax(-1)),
     "hinge": _sum(lambda p, y: torch.relu(1 - y * p)),
     "squared_hinge": _sum(lambda p, y: torch.relu(1 - y * p) ** 2),
@@ -181,11 +181,11 @@ EXTREME = [
     ("softsign", "squared_error"),
 ]
 STABLE = {  # the same values, written by hand so that PyTorch computes them without overflow
-    ("softmax", "cross_entropy"): lambda z, y: F.cross_entropy(z, y),
-    ("log_softmax", "negative_log_likelihood"): lambda z, y: F.cross_entropy(z, y),
+    ("softmax", "cross_entropy"): F.cross_entropy,
+    ("log_softmax", "negative_log_likelihood"): F.cross_entropy,
     ("sigmoid", "binary_cross_entropy"): LOSE["sigmoid_cross_entropy"],
     ("softmax", "focal"): _sum(lambda z, y: -y * (1 - F.softmax(z, -1)) ** 2 * F.log_softmax(z, -1)),
-    ("softmax", "kl_divergence"): lambda z, y: F.cross_entropy(z, y),
+    ("softmax", "kl_divergence"): F.cross_entropy,
     ("identity", "log_cosh"): _sum(lambda z, y: (z - y).abs() + F.softplus(-2 * (z - y).abs()) - np.log(2)),
 }
 
