@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .algebra import equation_cost, insert_equation
-from .declare import catalogue_functions, declare
+from .declare import declare
 from .differentiate import differentiate
+from .functions import catalogue_functions
 from .notation import Derivation, Element, Equation, Network
 from .simplify import collected, simplify
 

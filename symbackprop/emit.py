@@ -11,14 +11,15 @@ import sympy
 from sympy import Expr
 
 from . import catalogue
-from .declare import catalogue_functions
 from .derive import FOLDED_TO, derive
 from .errors import EmitError, Source, suggest
-from .lower import Lowering, Scope, Sizes
+from .functions import catalogue_functions
+from .lower import Lowering, Scope
 from .notation import Array, Call, Derivation, Element, Equation, Fact, Function, Network, Term
 from .parse import Name, parse_definition, parse_expression
 from .plan import Names, NumpyWriter, Planner, Statement
 from .render import render
+from .sizes import Sizes
 from .stabilise import share, stabilise, stable_function
 from .write import Style, Writer, style_of
 

@@ -18,11 +18,13 @@ from sympy import Expr, Symbol
 from . import catalogue
 from .derive import closed_form
 from .errors import SymbackpropError, suggest
+from .latex import LatexWriter, latex_name
 from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Index, Network, Step, Term, base_name, index
 from .plan import Names, Planner
 from .render import render
-from .write import LatexWriter, Style, TextWriter, Writer, latex_name, style_of
+from .unicode_text import TextWriter
+from .write import Style, Writer, style_of
 
 FORMATS = ("text", "markdown", "latex", "json")
 FORMS = ("index", "matrix", "scalar")

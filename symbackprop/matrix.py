@@ -13,8 +13,10 @@ from typing import cast
 import sympy
 from sympy import Expr, Symbol
 
+from .latex import LatexWriter
 from .notation import Call, Element, Equation, Term, elements_of, indices_of
-from .write import ATOM, POWER, PRODUCT, SUM, LatexWriter, Style, TextWriter, Writer
+from .unicode_text import TextWriter
+from .write import ATOM, POWER, PRODUCT, SUM, Style, Writer
 
 
 @dataclass(frozen=True)

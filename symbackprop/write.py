@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import sympy
 from sympy import Expr, Symbol
@@ -19,42 +19,6 @@ from .notation import Call, Element, Equation, Network, Term, base_name, indices
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
 
-_GREEK = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-    "nu",
-    "xi",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "upsilon",
-    "phi",
-    "chi",
-    "psi",
-    "omega",
-    "Gamma",
-    "Delta",
-    "Theta",
-    "Lambda",
-    "Xi",
-    "Pi",
-    "Sigma",
-    "Phi",
-    "Psi",
-    "Omega",
-]
-_GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", [g for g in _GREEK], strict=False)) | {"ℓ": "ell"}
 _NAMES: Mapping[Any, str] = {
     sympy.Abs: "abs",
     sympy.exp: "exp",
@@ -173,6 +137,7 @@ class Writer:
         raise TypeError(f"no text for {type(expr).__name__}")
 
     def rank(self, expr: Expr) -> int:
+        """Where an expression stands in the computation: the latest of its arrays."""
         return max((self.style.order.get(e.name, 0) for e in expr.atoms(Element)), default=-1)
 
     def _sum(self, expr: Expr) -> str:
@@ -450,220 +415,9 @@ def exact_decimal(value: Expr) -> str:
     return f"{whole[:-digits]}.{whole[-digits:]}"
 
 
-class TextWriter(Writer):
-    """Unicode for a terminal; indices stay."""
-
-    times, minus = "·", "−"
-    _SIGNS: ClassVar = {">": ">", "<": "<", ">=": "≥", "<=": "≤", "==": "=", "!=": "≠"}
-
-    def element(self, e: Element) -> str:
-        array = self.style.adjoints.get(e.name)
-        if array is None:
-            return super().element(e)
-        head = f"δ{array[1:]}" if array in self.style.deltas else f"∂{self.style.loss}/∂{array}"
-        return super().element(Element(head, *e.indices))
-
-    def sign(self, sign: str) -> str:
-        return self._SIGNS[sign]
-
-    def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
-        raised = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        if exponent.is_Integer:
-            return f"{self.expression(base, ATOM)}{raised}", POWER
-        return f"{self.expression(base, ATOM)}^{self.expression(exponent, ATOM)}", POWER
-
-    def root(self, base: Expr) -> tuple[str, int]:
-        return f"√({self.expression(base)})", ATOM
-
-    def pi(self) -> str:
-        return "π"
-
-    def decimal(self, value: Expr) -> str:
-        return short_decimal(value)
-
-    def function(self, name: str, argument: Expr) -> str:
-        if name == "abs":
-            return f"|{self.expression(argument)}|"
-        return f"{name}({self.expression(argument)})"
-
-    def shown(self, c: Call) -> tuple[Expr, ...]:
-        return tuple(a for i, a in enumerate(c.arguments) if i == 0 or not a.is_Rational)
-
-    def piecewise(self, expr: Expr) -> tuple[str, int]:
-        branches = list(expr.args)
-        if len(branches) == 2 and branches[0].args[0] == 1 and branches[1].args[0] == 0:
-            return f"1[{self.relation(branches[0].args[1])}]", ATOM
-        return super().piecewise(expr)
-
-    def reduction(self, name: str, over: Iterable[Symbol], inside: Expr) -> str:
-        letters = "".join(map(str, over)) if all(len(str(i)) == 1 for i in over) else ",".join(map(str, over))
-        signs = {"sum": "Σ", "mean": "mean", "max": "max"}
-        return f"{signs[name]}_{letters} {self.expression(inside, PRODUCT)}"
-
-    def scaled(self, outside: Expr, name: str, over: Iterable[Symbol], inside: Expr) -> tuple[str, int]:
-        text = self.reduction(name, over, inside)
-        if outside == 1:
-            return text, PRODUCT
-        return f"{self.expression(outside, PRODUCT + (outside.is_Rational is not True))}{self.times}{text}", PRODUCT
-
-
-class LatexWriter(Writer):
-    """LaTeX without any package beyond amsmath and amssymb."""
-
-    times = r" \, "
-    _SIGNS: ClassVar = {">": ">", "<": "<", ">=": r"\ge", "<=": r"\le", "==": "=", "!=": r"\ne"}
-
-    def bracket(self, text: str) -> str:
-        return rf"\left({text}\right)"
-
-    def sign(self, sign: str) -> str:
-        return self._SIGNS[sign]
-
-    def symbol(self, s: Symbol) -> str:
-        return latex_name(s.name)
-
-    def element(self, e: Element) -> str:
-        shown = [latex_index(str(i)) for i in e.indices if base_name(str(i)) not in self.style.hidden]
-        array = self.style.adjoints.get(e.name)
-        if array in self.style.deltas:
-            return with_subscript(rf"\delta^{{({array[1:]})}}", shown)
-        if array is not None:
-            return (
-                rf"\frac{{\partial {latex_name(self.style.loss)}}}{{\partial {latex_element(array, shown, self.style.layered)}}}"
-            )
-        if e.name in self.style.names:
-            return with_subscript(self.style.names[e.name], shown)
-        return latex_element(e.name, shown, self.style.layered)
-
-    def decimal(self, value: Expr) -> str:
-        return short_decimal(value)
-
-    def factors(self, factors: list[Expr]) -> str:
-        return super().factors(factors)
-
-    def fraction(self, above: list[Expr], below: list[Expr]) -> tuple[str, int]:
-        if not below:
-            return self.factors(above), PRODUCT
-        top = self.expression(above[0]) if len(above) == 1 else self.factors(above) if above else "1"
-        bottom = self.expression(below[0]) if len(below) == 1 else self.factors(below)
-        return rf"\frac{{{top}}}{{{bottom}}}", PRODUCT + 1
-
-    def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
-        text = self.expression(base, ATOM)
-        if isinstance(base, Element) and ("^" in text or "'" in text):
-            text = self.bracket(text)
-        return f"{text}^{{{self.expression(exponent)}}}", POWER
-
-    def root(self, base: Expr) -> tuple[str, int]:
-        return rf"\sqrt{{{self.expression(base)}}}", ATOM
-
-    def exponential(self, exponent: Expr) -> tuple[str, int]:
-        return f"e^{{{self.expression(exponent)}}}", POWER
-
-    def function(self, name: str, argument: Expr) -> str:
-        inside = self.expression(argument)
-        if name == "abs":
-            return rf"\left|{inside}\right|"
-        if name == "floor":
-            return rf"\left\lfloor {inside}\right\rfloor"
-        known = ("log", "tanh", "sinh", "cosh", "sin", "cos")
-        head = f"\\{name}" if name in known else rf"\operatorname{{{name}}}"
-        return rf"{head}\left({inside}\right)"
-
-    def pi(self) -> str:
-        return r"\pi"
-
-    def call(self, c: Call) -> str:
-        name = self.style.functions.get(c.name) or latex_name(c.name)
-        if any(c.orders[1:]):
-            parts = "".join(str(k + 1) * o for k, o in enumerate(c.orders))
-            name = rf"\partial_{{{parts}}} {name}"
-        elif c.orders[0]:
-            name += "'" * c.orders[0]
-        return rf"{name}\left({', '.join(map(self.expression, self.shown(c)))}\right)"
-
-    def shown(self, c: Call) -> tuple[Expr, ...]:
-        return tuple(a for i, a in enumerate(c.arguments) if i == 0 or not a.is_Rational)
-
-    def piecewise(self, expr: Expr) -> tuple[str, int]:
-        branches = list(expr.args)
-        if len(branches) == 2 and branches[0].args[0] == 1 and branches[1].args[0] == 0:
-            return rf"\mathbb{{1}}\left[{self.relation(branches[0].args[1])}\right]", ATOM
-        rows = [
-            f"{self.expression(b.args[0])} & "
-            + (r"\text{otherwise}" if b.args[1] == True else rf"\text{{if }} {self.relation(b.args[1])}")  # noqa: E712
-            for b in branches
-        ]
-        return r"\begin{cases}" + r" \\ ".join(rows) + r"\end{cases}", ATOM
-
-    def reduction(self, name: str, over: Iterable[Symbol], inside: Expr) -> str:
-        letters = [latex_index(str(i)) for i in over]
-        below = ("" if all(len(i) == 1 for i in letters) else ",").join(letters)
-        body = self.expression(inside, PRODUCT)
-        if name == "mean":
-            sizes = r" \, ".join(latex_name(self.style.sizes[base_name(i.name)]) for i in over)
-            return rf"\frac{{1}}{{{sizes}}} \sum_{{{below}}} {body}"
-        return f"\\{name}_{{{below}}} {body}"
-
-    def scaled(self, outside: Expr, name: str, over: Iterable[Symbol], inside: Expr) -> tuple[str, int]:
-        text = self.reduction(name, over, inside)
-        if outside == 1:
-            return text, PRODUCT
-        return f"{self.expression(outside, PRODUCT + (not outside.is_Mul))} {text}", PRODUCT
-
-
 def short_decimal(value: Expr) -> str:
     """A decimal for people: at most six digits."""
     return f"{float(value):.6g}"
-
-
-def latex_name(name: str) -> str:
-    """A name without indices: `w_11` is w with a subscript, `alpha` a Greek letter, `y'` keeps its prime."""
-    return latex_element(name, [])
-
-
-def latex_index(name: str) -> str:
-    """An index letter: `h1` is h with a subscript."""
-    stem = base_name(name)
-    match = re.fullmatch(r"([^\W\d_]+)_?(\d+)", stem)
-    text = f"{_letter(match[1])}_{{{match[2]}}}" if match else _letter(stem)
-    return text + "'" * (len(name) - len(stem))
-
-
-def _letter(text: str) -> str:
-    if text in _GREEK:
-        return f"\\{text}"
-    if text in _GREEK_LETTERS:
-        return f"\\{_GREEK_LETTERS[text]}"
-    escaped = text.replace("_", r"\_")
-    if len(text) == 1:
-        return text if text.isascii() else rf"\text{{{text}}}"
-    return rf"\mathrm{{{escaped}}}"
-
-
-def latex_element(name: str, indices: list[str], layered: bool = False) -> str:
-    """An array's name with its indices below; the number of a layer goes above them."""
-    stem = name.rstrip("'")
-    primes = "'" * (len(name) - len(stem))
-    head, _, below = stem.partition("_")
-    number = re.fullmatch(r"([^\W\d_]+)(\d+)", head)
-    parts: list[str] = []
-    if number and not below:
-        head = number[1]
-        if layered:
-            return with_subscript(f"{_letter(head)}^{{({number[2]}){chr(92) + 'prime' if primes else ''}}}", indices)
-        parts.append(number[2])
-    elif below:
-        parts.append(below.replace("_", ",") if len(below) <= 3 else rf"\mathrm{{{below.replace('_', ',')}}}")
-    return with_subscript(_letter(head) + primes, [*parts, *indices], "," if parts and indices else None)
-
-
-def with_subscript(head: str, indices: list[str], comma: str | None = None) -> str:
-    """A name with indices below it; a comma between them where one has more than one letter."""
-    if not indices:
-        return head
-    joint = comma if comma is not None else "" if all(len(i.rstrip("'")) == 1 for i in indices) else ","
-    return f"{head}_{{{joint.join(indices)}}}"
 
 
 def formula(expr: Expr, over: Iterable[Symbol] = (), style: Style | None = None) -> str:

@@ -66,7 +66,7 @@ def oracle(network, values, sizes, equations):
     constants = {n: {(): mpmath.mpf(v.p) / v.q} for n, v in network.constants}
     given = {**constants, **{k: cells(v) for k, v in values.items()}}
     functions = {f.name: f for f in network.functions}
-    from symbackprop.declare import catalogue_functions
+    from symbackprop.functions import catalogue_functions
 
     result = evaluate(equations, given, numbers, {**catalogue_functions(), **functions}.values(), names)
     out = {}

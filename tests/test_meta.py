@@ -19,8 +19,12 @@ PACKAGE = ROOT / "symbackprop"
 LEVELS = (
     {"errors"},
     {"notation", "render", "parse", "catalogue", "files"},
-    {"chain", "spec", "algebra", "write"},
+    {"chain", "spec", "sizes", "algebra", "write"},
+    {"unicode_text", "latex"},
     {"lower", "differentiate", "simplify", "stabilise", "plan", "evaluate", "matrix"},
+    {"functions"},
+    {"assemble"},
+    {"layers"},
     {"declare"},
     {"derive"},
     {"explain", "emit"},

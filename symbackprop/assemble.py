@@ -1,0 +1,209 @@
+"""A network from equations as written: names get their roles, formulas their meaning, the whole is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import sympy
+
+from . import catalogue
+from .errors import FormulaError, NetworkError, Source, suggest
+from .functions import catalogue_functions, make_function
+from .lower import BUILT_IN, Lowering, Scope
+from .notation import (
+    SAFE_NAME,
+    Array,
+    Call,
+    Element,
+    Equation,
+    Fact,
+    Function,
+    Labels,
+    Network,
+    Role,
+    Start,
+    Term,
+)
+from .parse import Item, Name, parse_definition, parse_expression, split_lines
+from .sizes import Sizes
+from .spec import Own, Spec
+
+_KEPT = frozenset(BUILT_IN) | {"where", "sum", "mean"}
+
+
+class Assembly:
+    """What a network is made of while it is being read; `equations` reads a spec that lists them."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.roles: dict[str, Role] = {}
+        self.starts: dict[str, Start] = {}
+        self.aliases: dict[str, str] = {}
+        self.penalties: list[Term] = []
+        for table, names in (
+            ("constants", spec.constants),
+            ("activation", spec.activations),
+            ("loss", spec.losses),
+            ("layer", spec.layers),
+            ("sizes", spec.sizes),
+        ):
+            for name in names:
+                if not SAFE_NAME.fullmatch(name) or name in _KEPT:
+                    raise NetworkError(f"{name[:40]!r} cannot be a name in [{table}]", spec.source.place(0))
+        self.scope = Scope({}, dict(catalogue_functions()), Sizes(spec.sizes))
+        for own in spec.activations.values():
+            if own.formula is not None:
+                constants = self._constants(own)
+                self.scope.functions[own.name] = make_function(own.name, own.formula, constants, self.scope.functions)
+        for source in spec.functions:
+            node = parse_expression(source)
+            if not isinstance(node, Name):
+                raise FormulaError("the name of an abstract function, such as f", source.place(node.at))
+            self.scope.functions[node.name] = Function(node.name, ())
+        for name in spec.constants:
+            self._add(name, (), "constant", spec.source, 0)
+
+    def _constants(self, own: Own) -> dict[str, Any]:
+        for key, value in own.others.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not SAFE_NAME.fullmatch(key):
+                raise NetworkError(f"'{key}' of '{own.name}' must be a number", own.source.place(own.source.start))
+        return dict(own.others)
+
+    def _add(self, name: str, axes: tuple[str, ...], role: Role, source: Source, at: int) -> None:
+        if name in self.scope.axes:
+            raise NetworkError(f"the name '{name}' is declared twice", source.place(at))
+        if name in _KEPT:
+            raise NetworkError(f"'{name}' is the name of a function", source.place(at))
+        for axis in axes:
+            self.scope.sizes.add(axis)
+        self.scope.axes[name] = axes
+        self.roles[name] = role
+
+    def equations(self) -> Network:
+        """The network of a spec that lists its equations."""
+        spec = self.spec
+        lists: tuple[tuple[Role, tuple[Source, ...]], ...] = (
+            ("input", spec.inputs),
+            ("target", spec.targets),
+            ("parameter", spec.parameters),
+        )
+        for role, entries in lists:
+            for source in entries:
+                self._entry(source, role)
+        assert spec.equations is not None
+        last: Source = spec.equations
+        for last in split_lines(spec.equations):
+            Lowering(last, self.scope).equation(parse_definition(last))
+        if not self.scope.equations:
+            raise NetworkError("a network needs at least one equation", spec.equations.place(spec.equations.start))
+        loss = self.scope.equations[-1].target
+        begin = last.start + len(last.text) - len(last.text.lstrip())
+        if loss.indices:
+            letters = ", ".join(map(str, loss.indices))
+            raise NetworkError(
+                f"the loss must be a scalar, but '{loss.name}' has the indices {letters}; end with its sum or mean",
+                last.place(begin),
+            )
+        prediction = spec.prediction
+        if prediction is not None and prediction not in self.scope.axes:
+            raise NetworkError(
+                f"the prediction '{prediction}' is not defined{suggest(prediction, self.scope.axes)}",
+                spec.source.place(0),
+            )
+        return self._network(prediction or self._last_without_target(), self._batch())
+
+    def _entry(self, source: Source, role: Role) -> None:
+        node = parse_expression(source)
+        if isinstance(node, Name):
+            self._add(node.name, (), role, source, node.at)
+            return
+        if not isinstance(node, Item) or not all(isinstance(i, Name) for i in node.indices):
+            raise FormulaError("an array is declared as a name with its letters, such as x[n,d]", source.place(node.at))
+        axes = tuple(i.name for i in cast("tuple[Name, ...]", node.indices))
+        self._add(node.name, axes, role, source, node.at)
+        if role == "parameter" and len(axes) >= 2:
+            start = catalogue.INITIALISERS[self.spec.train.get("initialiser", "glorot_uniform")]
+            self.starts[node.name] = Start(start.distribution, start.scale, axes[:-1], axes[-1:])
+
+    def _last_without_target(self) -> str | None:
+        """What the network predicts, unless told: the last array that no target enters."""
+        tainted = {n for n, r in self.roles.items() if r == "target"}
+        found: str | None = None
+        for equation in self.scope.equations:
+            used = {e.name for t in equation.terms for e in t.body.atoms(Element)}
+            if used & tainted:
+                tainted.add(equation.name)
+            elif any(self._reached_from_input(equation)):
+                found = equation.name
+        return found
+
+    def _reached_from_input(self, equation: Equation) -> Iterable[bool]:
+        kinds = {n for n, r in self.roles.items() if r == "input"} or set(self.roles)
+        reached = set(kinds)
+        for e in self.scope.equations:
+            if {x.name for t in e.terms for x in t.body.atoms(Element)} & reached:
+                reached.add(e.name)
+            if e is equation:
+                break
+        yield equation.name in reached
+
+    def _batch(self) -> str | None:
+        """The letter of the examples: first of every input and target, and in no parameter."""
+        data = [self.scope.axes[n] for n, r in self.roles.items() if r in ("input", "target")]
+        firsts = {axes[0] for axes in data if axes}
+        own = {a for n, r in self.roles.items() if r == "parameter" for a in self.scope.axes[n]}
+        if len(firsts) == 1 and all(data) and not firsts & own:
+            return firsts.pop()
+        return None
+
+    def _declared_facts(self) -> tuple[Fact, ...]:
+        facts: list[Fact] = []
+        for left, right in self.spec.facts:
+            letters = frozenset(i.name for i in self.scope.sizes.indices())
+            reading = Lowering(left, self.scope)
+            node = parse_expression(left)
+            bound = letters - {a.name for a in getattr(node, "arguments", ())[:-1] if isinstance(a, Name)}
+            terms = reading.terms(node, bound)
+            value = Lowering(right, self.scope).scalar(parse_expression(right), bound)
+            if len(terms) != 1 or terms[0].body == 0:
+                raise NetworkError("a fact is about one sum or one value", left.place(left.start))
+            facts.append(Fact(terms[0], value))
+        return tuple(facts)
+
+    def _network(
+        self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...] = (), labels: Labels = "real"
+    ) -> Network:
+        spec, scope = self.spec, self.scope
+        facts += self._declared_facts()
+        arrays = [Array(n, axes, self.roles.get(n, "stored")) for n, axes in scope.axes.items()]
+        used = {c.name for e in scope.equations for t in e.terms for c in t.body.atoms(Call)}
+        todo = list(used)
+        while todo:
+            body = scope.functions[todo.pop()].body
+            more = {c.name for c in body.atoms(Call)} - used if body is not None else set[str]()
+            used |= more
+            todo += more
+        return Network(
+            name=spec.name.strip(),
+            equations=tuple(scope.equations),
+            arrays=tuple(arrays),
+            indices=scope.sizes.indices(),
+            functions=tuple(f for n, f in scope.functions.items() if n in used),
+            constants=tuple((n, sympy.Rational(repr(v))) for n, v in spec.constants.items()),
+            facts=facts,
+            aliases=tuple(self.aliases.items()),
+            starts=tuple(self.starts.items()),
+            prediction=prediction,
+            batch=batch,
+            labels=labels,
+            text=spec.chain.text.strip() if spec.chain is not None else "",
+            training={"rate": spec.rate, **spec.train},
+        )
+
+
+def fact(source: Source, scope: Scope, bound: frozenset[str], why: str) -> Fact:
+    """The fact that a text such as `sum(k, y[k]) = 1` states."""
+    definition = parse_definition(source)
+    term = Lowering(source, scope).terms(definition.left, bound)[0]
+    return Fact(term, Lowering(source, scope).scalar(definition.right, bound), why)

@@ -1,0 +1,68 @@
+"""Scalar functions from their formulas: those of the catalogue, and the user's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sympy
+
+from . import catalogue
+from .errors import FormulaError, Source
+from .lower import Lowering, Scope
+from .notation import Function
+from .parse import Apply, Binary, Item, Name, Negate, Node, parse_expression
+from .sizes import Sizes
+
+
+@functools.cache
+def catalogue_functions() -> Mapping[str, Function]:
+    """The functions that every formula may use, from the catalogue."""
+    found: dict[str, Function] = {}
+    for row in catalogue.FUNCTIONS.values():
+        source = Source(f"<catalogue: {row.name}>", row.formula)
+        found[row.name] = make_function(row.name, source, row.constants, found)
+    return found
+
+
+def make_function(name: str, formula: Source, constants: Mapping[str, Any], functions: Mapping[str, Function]) -> Function:
+    """A scalar function of one variable from its formula: the variable is the one name that is not a constant."""
+    node = parse_expression(formula)
+    free = [n for n in dict.fromkeys(_names(node)) if n.name not in constants and n.name != "pi"]
+    names = list(dict.fromkeys(n.name for n in free))
+    if len(names) != 1:
+        listed = ", ".join(f"'{n}'" for n in names) or "none"
+        at = free[1] if len(free) > 1 else node
+        raise FormulaError(
+            f"the formula of '{name}' must have one variable (its other letters get numbers beside it), but it has {listed}",
+            formula.place(at.at),
+        )
+    parameters = (names[0], *constants)
+    scope = Scope(dict.fromkeys(parameters, ()), dict(functions), Sizes())
+    body = Lowering(formula, scope).scalar(node)
+    defaults = tuple(sympy.Rational(str(v)) for v in map(decimal, constants.values()))
+    return Function(name, parameters, body, defaults)
+
+
+def decimal(value: Any) -> str:
+    """A number as the text it was written as."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def _names(node: Node) -> Iterable[Name]:
+    match node:
+        case Name():
+            yield node
+        case Apply(arguments=arguments):
+            for a in arguments:
+                yield from _names(a)
+        case Negate(operand=operand):
+            yield from _names(operand)
+        case Binary(left=left, right=right):
+            yield from _names(left)
+            yield from _names(right)
+        case Item():
+            yield Name(node.at, node.name)
+        case _:
+            return
