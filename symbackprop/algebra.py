@@ -94,33 +94,41 @@ def kernels(expr: Expr) -> list[Expr]:
     return sorted(found, key=str)
 
 
+_WAYS = {
+    "cancel": sympy.cancel,
+    "factor": sympy.factor,
+    "expand": sympy.expand,
+    "terms": sympy.factor_terms,
+    "together": sympy.together,
+}
+
+
 @functools.lru_cache(maxsize=16384)
 def rationally(expr: Expr, how: str) -> Expr:
-    """`cancel` or `factor` with everything that is no sum, product or whole power held as a symbol."""
-    names: dict[Expr, Dummy] = {}
+    """`cancel`, `factor`, `expand`, … with everything that is no sum, product or whole power held as a symbol."""
+    names: dict[Expr, Symbol] = {}
 
     def hold(node: Expr) -> Expr:
         if node.is_Rational:
             return node
         if isinstance(node, (sympy.Add, sympy.Mul)):
-            return node.func(*map(hold, cast("tuple[Expr, ...]", node.args)))
+            return node.func(*map(hold, node.args))
         if isinstance(node, sympy.Pow) and node.exp.is_Integer and abs(node.exp) <= 8:
             return sympy.Pow(hold(node.base), node.exp)
         if node not in names:
-            names[node] = Dummy(f"v{len(names):03d}")
+            names[node] = Symbol(f"v{len(names):02d}")
         return names[node]
 
     held = hold(expr)
     if len(names) > 12:
         return expr
-    result = {
-        "cancel": sympy.cancel,
-        "factor": sympy.factor,
-        "expand": sympy.expand,
-        "terms": sympy.factor_terms,
-        "together": sympy.together,
-    }[how](held)
-    return cast(Expr, result.xreplace({v: k for k, v in names.items()}))
+    return _in_plain_symbols(held, how).xreplace({v: k for k, v in names.items()})
+
+
+@functools.lru_cache(maxsize=16384)
+def _in_plain_symbols(held: Expr, how: str) -> Expr:
+    # Layers that differ in their names alone meet here and are worked out once.
+    return _WAYS[how](held)
 
 
 @functools.lru_cache(maxsize=16384)
@@ -142,21 +150,27 @@ def eliminate(expr: Expr, kernel: Expr, left: Expr, right: Expr) -> Iterator[Exp
     """`expr` without the function `kernel`, which is solved for in `left = right`; nothing where that is no fraction."""
     unknown = Dummy()
     if isinstance(kernel, sympy.exp):
-        right, expr = (rationally(_in_powers_of(e, kernel, unknown), "cancel") for e in (right, expr))
-        if right.has(kernel) or expr.has(kernel) or not expr.has(unknown):
+        right = rationally(_in_powers_of(right, kernel, unknown), "cancel")
+        plain = _in_powers_of(expr, kernel, unknown)
+        cancelled = rationally(plain, "cancel")
+        if right.has(kernel) or plain.has(kernel):
             return
         # exp(u) may occur in even powers only, as in the hyperbolic functions
-        step = math.gcd(*(_exponents(right, unknown) | _exponents(expr, unknown) | {0}))
+        step = math.gcd(*(_exponents(right, unknown) | _exponents(cancelled, unknown) | {0}))
+        forms = [plain, cancelled]
         if step > 1:
-            right, expr = (_take_root(e, unknown, step) for e in (right, expr))
+            right, forms = _take_root(right, unknown, step), [_take_root(cancelled, unknown, step)]
     else:
-        right, expr = right.xreplace({kernel: unknown}), expr.xreplace({kernel: unknown})
+        right, forms = right.xreplace({kernel: unknown}), [expr.xreplace({kernel: unknown})]
     numerator, denominator = sympy.fraction(rationally(right, "together"))
     equation = rationally(left * denominator - numerator, "expand")
     linear, rest = equation.coeff(unknown, 1), equation.coeff(unknown, 0)
     remains = rationally(equation - linear * unknown - rest, "expand")
-    if remains == 0 and linear != 0 and not linear.has(unknown) and not rest.has(unknown) and expr.has(unknown):
-        yield expr.xreplace({unknown: -rest / linear})
+    if remains != 0 or linear == 0 or linear.has(unknown) or rest.has(unknown):
+        return
+    for form in forms:
+        if form.has(unknown):
+            yield form.xreplace({unknown: -rest / linear})
 
 
 def _in_powers_of(expr: Expr, kernel: Expr, unknown: Expr) -> Expr:

@@ -162,17 +162,37 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
 
 def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
     for kernel in kernels(body):
-        present = (
-            any(isinstance(k, sympy.exp) for k in expr.atoms(sympy.exp)) if isinstance(kernel, sympy.exp) else expr.has(kernel)
-        )
+        present = _holds_power(expr, kernel) if isinstance(kernel, sympy.exp) else expr.has(kernel)
         if not present:
             continue
         if expr.has(body):
             yield clean(cast(Expr, expr.xreplace({body: target})))
         if isinstance(body, sympy.Mul):
             yield cast(Expr, expr.subs(body, target))
+        yield _locally(expr, kernel, target, body)
         for new in eliminate(expr, kernel, target, body):
             yield clean(new)
+
+
+def _holds_power(expr: Expr, kernel: Expr) -> bool:
+    """Whether an exponential of the same elements occurs."""
+    elements = kernel.atoms(Element)
+    return any(e.atoms(Element) == elements for e in expr.atoms(sympy.exp))
+
+
+def _locally(expr: Expr, kernel: Expr, target: Expr, body: Expr) -> Expr:
+    """Eliminate a function from just the factors that hold it, so that the rest of a sum or product stays as it is."""
+    if isinstance(expr, sympy.Add):
+        return sympy.Add(*(_locally(a, kernel, target, body) for a in expr.args))
+    if isinstance(expr, sympy.Mul):
+        holding = [f for f in expr.args if f.has(kernel) or (isinstance(kernel, sympy.exp) and f.has(sympy.exp))]
+        if not holding:
+            return expr
+        if len(holding) < len(expr.args):
+            rest = sympy.Mul(*(f for f in expr.args if f not in holding))
+            return rest * _locally(sympy.Mul(*holding), kernel, target, body)
+    forms = [clean(form) for form in eliminate(expr, kernel, target, body)]
+    return min((expr, *forms), key=cost)
 
 
 def _function_instances(expr: Expr, known: Known) -> Iterator[tuple[Expr, Expr]]:
