@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from .catalogue import INITIALISERS, OPTIMISERS, SCHEDULES
 from .errors import FileError, FormulaError, NetworkError, Source, suggest
 
 KEYS = (
@@ -30,18 +31,33 @@ KEYS = (
     "layer",
     "train",
 )
-TRAIN_KEYS = (
-    "data",
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "seed",
-    "initialiser",
-    "dtype",
-    "held_out",
-)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 10**9
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isidentifier()
+
+
+# What each key of [train] takes, in words and as a test; the values go into emitted code.
+TRAIN_KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "data": ("the name of a bundled data set", _is_name),
+    "epochs": ("a positive whole number", _is_count),
+    "batch_size": ("a positive whole number", _is_count),
+    "optimizer": (f"one of {', '.join(OPTIMISERS)}", lambda v: v in OPTIMISERS),
+    "learning_rate": ("a positive number", lambda v: _is_number(v) and v > 0),
+    "schedule": (f"one of {', '.join(SCHEDULES)}", lambda v: v in SCHEDULES),
+    "seed": ("a whole number from 0", lambda v: v == 0 or _is_count(v)),
+    "initialiser": (f"one of {', '.join(INITIALISERS)}", lambda v: v in INITIALISERS),
+    "dtype": ("float64 or float32", lambda v: v in ("float64", "float32")),
+    "held_out": ("a share from 0 to below 1", lambda v: _is_number(v) and 0 <= v < 1),
+}
 _LISTS = ("inputs", "targets", "parameters", "functions")
 _TABLES = ("sizes", "constants", "facts", "activation", "loss", "layer", "train")
 _KEY = re.compile(r"""[ \t]*((?:"[^"\n]*"|'[^'\n]*'|[\w-]+)(?:[ \t]*\.[ \t]*(?:"[^"\n]*"|'[^'\n]*'|[\w-]+))*)[ \t]*=""")
@@ -208,14 +224,13 @@ class _Reader:
 
     def numbers(self, key: str) -> dict[str, float | int]:
         for name, value in self.table(key).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 1e300:
+            if not _is_number(value):
                 raise self.error(f"'{key}.{name}' must be a finite number", (key, name))
         return dict(self.table(key))
 
     def sizes(self) -> dict[str, int | str]:
         for name, value in self.table("sizes").items():
-            number = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 10**9
-            if not number and not (isinstance(value, str) and value.isidentifier()):
+            if not _is_count(value) and not (isinstance(value, str) and value.isidentifier()):
                 raise self.error(f"the size of '{name}' must be a positive whole number or a name", ("sizes", name))
         return dict(self.table("sizes"))
 
@@ -223,6 +238,10 @@ class _Reader:
         for name in self.table("train"):
             if name not in TRAIN_KEYS:
                 raise self.error(f"unknown key '{name}' in [train]{suggest(name, TRAIN_KEYS)}", ("train", name))
+            wanted, holds = TRAIN_KEYS[name]
+            value = self.table("train")[name]
+            if isinstance(value, (list, dict)) or not holds(value):
+                raise self.error(f"'{name}' in [train] must be {wanted}", ("train", name))
         return dict(self.table("train"))
 
     def facts(self) -> tuple[tuple[Source, Source], ...]:

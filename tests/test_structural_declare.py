@@ -135,6 +135,41 @@ def test_sizes_that_contradict_each_other():
         declare(text)
 
 
+def test_facts_are_used_and_checked(module_of):
+    text = """
+    inputs = ["x[n,d]"]
+    targets = ["t[n,k]"]
+    parameters = ["W[d,k]"]
+    equations = '''
+    z[n,k] = sum(d, x[n,d]*W[d,k])
+    S[n] = sum(k, exp(z[n,k]))
+    q[n,k] = exp(z[n,k])/S[n]
+    L = mean(n, -sum(k, t[n,k]*log(q[n,k])))
+    '''
+    [sizes]
+    d = 3
+    k = 4
+    [facts]
+    "sum(k, t[n,k])" = "1"
+    """
+    derivation = derive(text)
+    assert any(f.why == "declared" for f in derivation.facts)
+    module = module_of(text)
+    assert "(q - t_) / N" in emit(derivation)
+    with pytest.raises(ValueError, match="must satisfy"):
+        module.loss(module.init(), np.zeros((2, 3)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "deviation"),
+    [("relu", np.sqrt(2 / 400)), ("selu", np.sqrt(1 / 400)), ("tanh", np.sqrt(6 / 700) / np.sqrt(3))],
+)
+def test_weights_start_as_the_activation_asks(activation, deviation, module_of):
+    weights = module_of(f"400 -> dense(300, {activation}) -> squared_error").init(seed=0)
+    assert np.std(weights["W1"]) == pytest.approx(deviation, rel=0.02)
+    assert not weights["b1"].any()
+
+
 def test_missing_file_and_near_names(tmp_path):
     with pytest.raises(SymbackpropError, match="did you mean 'digits'"):
         declare("digitz")
@@ -170,6 +205,10 @@ HOSTILE = [
     equations(GOOD, tail='[activation."f(x):\\n    import os"]\nformula = "z"\n'),
     equations(GOOD, tail="[constants]\n\"__import__('os')\" = 1\n"),
     equations(GOOD, 'name = "a\\nimport os"\n' + HEAD),
+    equations(GOOD, tail="[train]\nlearning_rate = \"__import__('os').system('touch owned')\"\n"),
+    equations(GOOD, tail='[train]\nepochs = "evil()"\n'),
+    equations(GOOD, tail="[train]\nbatch_size = [1]\n"),
+    equations(GOOD, tail='[train]\ndata = "../../secret"\n'),
     "9" * 5000 + " -> dense(3) -> squared_error",
     "3 -> " + "dense(" * 5000,
     "a = " + "[" * 5000,
