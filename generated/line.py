@@ -100,6 +100,22 @@ def targets(Y, dtype=DTYPE):
     return arrays
 
 
+def _count(x, y):
+    """The number of examples, the same in all arrays; None where the data have no such axis."""
+    shapes = [*INPUTS.values(), *TARGETS.values()]
+    lengths = {len(a) for a, shape in zip([*x, *y], shapes) if None in shape}
+    if len(lengths) > 1:
+        raise ValueError(f"inputs and targets have different numbers of examples: {sorted(lengths)}")
+    return lengths.pop() if lengths else None
+
+
+def _examples(X, Y, dtype):
+    """Inputs and targets as lists of arrays of equal length."""
+    x, y = inputs(X, dtype), targets(Y, dtype)
+    _count(x, y)
+    return x, y
+
+
 # ---------------------------------------------------------------------------------------------- the network
 
 
@@ -162,15 +178,13 @@ def forward(params, X):
 
 def loss(params, X, Y):
     """The loss over the examples in `X` with the targets `Y`, a float."""
-    dtype = _dtype(params)
-    x = inputs(X, dtype)
-    return float(_loss(params, _forward(params, *x), *x, *targets(Y, dtype)))
+    x, y = _examples(X, Y, _dtype(params))
+    return float(_loss(params, _forward(params, *x), *x, *y))
 
 
 def loss_and_gradients(params, X, Y):
     """The loss, a float, and its derivatives, a dict with the keys and shapes of `params`."""
-    dtype = _dtype(params)
-    return _loss_and_gradients(params, inputs(X, dtype), targets(Y, dtype))
+    return _loss_and_gradients(params, *_examples(X, Y, _dtype(params)))
 
 
 def _loss_and_gradients(params, x, y):
@@ -293,7 +307,7 @@ def staircase(eta_0, t, factor=0.5, every=1000):
 
 def cosine(eta_0, t, total=10000):
     """The learning rate after `t` updates: eta_0*(1 + cos(pi*min(t, total)/total))/2"""
-    return eta_0 * (1 + np.cos(3.141592653589793 * np.where(t <= total, t, total) / total)) / 2
+    return eta_0 * (1 + np.cos(3.141592653589793 * np.minimum(t, total) / total)) / 2
 
 
 SCHEDULES = {"constant": constant, "inverse_time": inverse_time, "exponential": exponential, "staircase": staircase, "cosine": cosine}
@@ -328,18 +342,12 @@ class Trainer:
 
     def step(self, X, Y):
         """One update on a batch; returns its loss before the update."""
-        dtype = _dtype(self.params)
-        value, gradients = _loss_and_gradients(self.params, inputs(X, dtype), targets(Y, dtype))
+        value, gradients = _loss_and_gradients(self.params, *_examples(X, Y, _dtype(self.params)))
         eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
         self.steps += 1
         for name, w in self.params.items():
             self._update(w, gradients[name], self.state[name], eta, self.steps, **self._constants)
         return value
-
-
-def _examples(arrays, shapes):
-    """The number of examples, or None where the data have no such axis."""
-    return next((len(a) for a, shape in zip(arrays, shapes) if None in shape), None)
 
 
 def _rows(arrays, shapes, rows):
@@ -371,20 +379,25 @@ def fit(
     is recorded. `checkpoint` names a file written after every epoch; with `resume` training goes on from it.
     `progress` is called with the newest record.
     """
-    x, y = inputs(X, dtype), targets(Y, dtype)
-    total = _examples([*x, *y], [*INPUTS.values(), *TARGETS.values()])
+    x, y = _examples(X, Y, dtype)
+    total = _count(x, y)
     if total == 0:
         raise ValueError("there are no examples")
+    if epochs < 1:
+        raise ValueError("epochs must be at least 1")
+    for key, a in zip([*INPUTS, *TARGETS], [*x, *y]):
+        if not np.all(np.isfinite(a)):
+            raise ValueError(f"'{key}' holds values that are not finite numbers")
     if params is None:
         found = {s: n for arrays, shapes in ((x, INPUTS), (y, TARGETS)) for a, shape in zip(arrays, shapes.values()) for s, n in zip(shape, a.shape) if s}
         params = init(seed, dtype, {s: found[s] for s, n in SIZES.items() if n is None and s in found})
     trainer = Trainer(params, batch_size, optimizer, learning_rate, schedule, **constants)
+    settings = {"optimizer": optimizer, "batch_size": batch_size, "learning_rate": trainer.learning_rate, "schedule": schedule, "seed": seed, **constants}
     history = []
-    if resume:
-        if checkpoint is None:
-            raise ValueError("resume needs the checkpoint's file")
-        if os.path.exists(checkpoint):
-            history = _restore(checkpoint, trainer)
+    if resume and checkpoint is None:
+        raise ValueError("resume needs the checkpoint's file")
+    if checkpoint is not None and os.path.exists(checkpoint):
+        history = _restore(checkpoint, trainer, settings) if resume else _replaceable(checkpoint)
     for epoch in range(len(history) + 1, epochs + 1):
         order = np.random.default_rng([seed, epoch]).permutation(total or 1)
         weighted = 0.0
@@ -397,7 +410,7 @@ def fit(
             record["score"] = score(trainer.params, *validation)
         history.append(record)
         if checkpoint is not None:
-            _checkpoint(checkpoint, trainer, history)
+            _checkpoint(checkpoint, trainer, history, settings)
         if progress is not None:
             progress(record)
         if not math.isfinite(record["loss"]):
@@ -429,26 +442,55 @@ def save(path, params):
 
 def load(path):
     """Read parameters from an .npz file that `save` or a checkpoint wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    with _open(path) as file:
         params = {name: file[f"params/{name}"] for name in SHAPES if f"params/{name}" in file}
     if len(params) < len(SHAPES):
         raise ValueError(f"{path} does not hold the parameters of this network: {', '.join(SHAPES)}")
     return params
 
 
-def _checkpoint(path, trainer, history):
+def _open(path):
+    """An .npz file, opened without ever unpickling."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError:
+        raise ValueError(f"{path} is no .npz file") from None
+
+
+def _checkpoint(path, trainer, history, settings):
     arrays = {f"params/{name}": value for name, value in trainer.params.items()}
     arrays |= {f"state/{name}/{s}": a for name, state in trainer.state.items() for s, a in state.items()}
-    about = {"steps": trainer.steps, "optimizer": trainer.optimizer, "history": history}
+    about = {"steps": trainer.steps, "history": history, "settings": settings}
     _write(path, {**arrays, "about": np.array(json.dumps(about))})
 
 
-def _restore(path, trainer):
+def _about(path):
+    """What a checkpoint says of itself, or None where the file is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return json.loads(str(file["about"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _replaceable(path):
+    """An empty history, if the file there is an older checkpoint and nothing else of the user's."""
+    if _about(path) is None:
+        raise ValueError(f"{path} exists and is no checkpoint: choose another name for the checkpoint")
+    return []
+
+
+def _restore(path, trainer, settings):
+    """Put a checkpoint's arrays into the trainer; returns its history."""
+    about = _about(path)
+    if about is None:
+        raise ValueError(f"{path} is no checkpoint")
+    for key in {**settings, **about["settings"]}:
+        old, new = about["settings"].get(key), settings.get(key)
+        if old != new:
+            raise ValueError(f"{path} was made with {key} {old}, not {new}: resume with the same, or start anew")
     params = load(path)
     with np.load(path, allow_pickle=False) as file:
-        about = json.loads(str(file["about"])) if "about" in file else {"optimizer": None}
-        if about["optimizer"] != trainer.optimizer:
-            raise ValueError(f"{path} is no checkpoint of training with {trainer.optimizer}")
         for name, w in trainer.params.items():
             w[...] = params[name]
             for s, a in trainer.state[name].items():
@@ -460,15 +502,18 @@ def _restore(path, trainer):
 def read_data(path, targets_too=True):
     """`X` and `Y` from an .npz file that holds them, or from a .csv file whose last columns are the targets."""
     if str(path).endswith(".npz"):
-        with np.load(path, allow_pickle=False) as file:
-            wanted = ("X", "Y") if targets_too else ("X",)
+        with _open(path) as file:
+            wanted = ("X", "Y") if targets_too and TARGETS else ("X",)
             if any(name not in file for name in wanted):
                 raise ValueError(f"{path} must hold {' and '.join(wanted)}; it holds {', '.join(file.files) or 'nothing'}")
-            return tuple(file[name] for name in wanted) if targets_too else (file["X"], None)
+            return file["X"], file["Y"] if "Y" in wanted else None
     if not str(path).endswith(".csv"):
         raise ValueError(f"{path} is neither .npz nor .csv")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error):
+        raise ValueError(f"{path} is no .csv file") from None
     first = 0
     try:
         [float(cell) for cell in rows[0]] if rows else None
@@ -485,9 +530,13 @@ def read_data(path, targets_too=True):
     if not values:
         raise ValueError(f"{path} holds no examples")
     table = np.array(values)
-    if not targets_too:
-        return table, None
     count = sum(SIZES[shape[-1]] or 1 if len(shape) > 1 else 1 for shape in TARGETS.values())
+    width = sum(SIZES[shape[-1]] or table.shape[1] if len(shape) > 1 else 1 for shape in INPUTS.values())
+    if not targets_too:
+        # a file to train on may be predicted as well: its targets are left out
+        return (table[:, :width] if table.shape[1] == width + count else table), None
+    if table.shape[1] <= count:
+        raise ValueError(f"{path} has {table.shape[1]} columns; inputs come first, then {count} of targets")
     X, Y = table[:, :-count], table[:, -count:]
     return X, Y
 
@@ -530,7 +579,8 @@ def main(arguments=None):
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("fit", help="train on DATA (.npz with X and Y, or .csv) and save the parameters")
     training.add_argument("data")
-    training.add_argument("-o", "--output", default="params.npz", help="where the parameters go")
+    training.add_argument("-o", "--output", default="params.npz", help="where the parameters go (params.npz)")
+    training.add_argument("--force", action="store_true", help="overwrite that file if it exists")
     training.add_argument("--epochs", type=int, default=2000)
     training.add_argument("--batch-size", type=int, default=11)
     training.add_argument("--optimizer", choices=list(OPTIMIZERS), default="adam")
@@ -548,6 +598,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         if options.command == "fit":
+            if os.path.exists(options.output) and not options.force and not options.resume:
+                raise ValueError(f"{options.output} exists already: use --force to overwrite it, or another -o FILE")
             X, Y = read_data(options.data)
             params, history = fit(
                 X,

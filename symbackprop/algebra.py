@@ -26,7 +26,7 @@ def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
             if function is not None and function.body is not None and not any(call.orders):
                 arguments = dict(zip(map(Element, function.parameters), call.arguments, strict=True))
                 swap[call] = cast(Expr, function.body.xreplace(arguments))
-        if not swap:
+        if not swap or cost(expr) > 40 * _LARGEST:
             return expr
         expr = cast(Expr, expr.xreplace(swap))
 
@@ -94,6 +94,8 @@ def kernels(expr: Expr) -> list[Expr]:
     return sorted(found, key=str)
 
 
+# Polynomials beyond this many operations are left as they are: working them out could take minutes.
+_LARGEST = 80
 _WAYS = {
     "cancel": sympy.cancel,
     "factor": sympy.factor,
@@ -120,7 +122,7 @@ def rationally(expr: Expr, how: str) -> Expr:
         return names[node]
 
     held = hold(expr)
-    if len(names) > 12:
+    if len(names) > 12 or cost(held) > _LARGEST:
         return expr
     return _in_plain_symbols(held, how).xreplace({v: k for k, v in names.items()})
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 import sympy
+from sympy import Expr
 
 from . import catalogue
 from .errors import FormulaError, NetworkError, Source, suggest
@@ -24,12 +26,14 @@ from .notation import (
     Role,
     Start,
     Term,
+    size_symbol,
 )
 from .parse import Item, Name, parse_definition, parse_expression, split_lines
 from .sizes import Sizes
 from .spec import Own, Spec
 
-_KEPT = frozenset(BUILT_IN) | {"where", "sum", "mean"}
+# Names that mean a function everywhere.
+KEPT = frozenset(BUILT_IN) | {"where", "sum", "mean"}
 
 
 class Assembly:
@@ -49,7 +53,7 @@ class Assembly:
             ("sizes", spec.sizes),
         ):
             for name in names:
-                if not SAFE_NAME.fullmatch(name) or name in _KEPT:
+                if not SAFE_NAME.fullmatch(name) or name in KEPT:
                     raise NetworkError(f"{name[:40]!r} cannot be a name in [{table}]", spec.source.place(0))
         self.scope = Scope({}, dict(catalogue_functions()), Sizes(spec.sizes))
         for own in spec.activations.values():
@@ -58,8 +62,10 @@ class Assembly:
                 self.scope.functions[own.name] = make_function(own.name, own.formula, constants, self.scope.functions)
         for source in spec.functions:
             node = parse_expression(source)
-            if not isinstance(node, Name):
-                raise FormulaError("the name of an abstract function, such as f", source.place(node.at))
+            if not isinstance(node, Name) or node.name in KEPT:
+                raise FormulaError("the name of an abstract function of your own, such as f", source.place(node.at))
+            if node.name in self.scope.functions and self.scope.functions[node.name].body is None:
+                raise NetworkError(f"the function '{node.name}' is declared twice", source.place(node.at))
             self.scope.functions[node.name] = Function(node.name, ())
         for name in spec.constants:
             self._add(name, (), "constant", spec.source, 0)
@@ -73,7 +79,7 @@ class Assembly:
     def _add(self, name: str, axes: tuple[str, ...], role: Role, source: Source, at: int) -> None:
         if name in self.scope.axes:
             raise NetworkError(f"the name '{name}' is declared twice", source.place(at))
-        if name in _KEPT:
+        if name in KEPT:
             raise NetworkError(f"'{name}' is the name of a function", source.place(at))
         for axis in axes:
             self.scope.sizes.add(axis)
@@ -92,6 +98,8 @@ class Assembly:
             for source in entries:
                 self._entry(source, role)
         assert spec.equations is not None
+        self.scope.examples = self._batch()
+        self.scope.parameters = frozenset(n for n, r in self.roles.items() if r == "parameter")
         last: Source = spec.equations
         for last in split_lines(spec.equations):
             Lowering(last, self.scope).equation(parse_definition(last))
@@ -111,7 +119,20 @@ class Assembly:
                 f"the prediction '{prediction}' is not defined{suggest(prediction, self.scope.axes)}",
                 spec.source.place(0),
             )
-        return self._network(prediction or self._last_without_target(), self._batch())
+        labels: Labels = "one-hot" if self._targets_sum_to_one() else "real"
+        return self._network(prediction or self._last_without_target(), self._batch(), labels=labels)
+
+    def _targets_sum_to_one(self) -> bool:
+        """Whether a declared fact says that the one target's last axis sums to one: then it holds classes."""
+        names = [n for n, r in self.roles.items() if r == "target"]
+        facts = self._declared_facts()
+        return len(names) == 1 and any(
+            isinstance(f.term.body, Element)
+            and f.term.body.name == names[0]
+            and f.term.over == f.term.body.indices[-1:]
+            and f.value == 1
+            for f in facts
+        )
 
     def _entry(self, source: Source, role: Role) -> None:
         node = parse_expression(source)
@@ -121,6 +142,8 @@ class Assembly:
         if not isinstance(node, Item) or not all(isinstance(i, Name) for i in node.indices):
             raise FormulaError("an array is declared as a name with its letters, such as x[n,d]", source.place(node.at))
         axes = tuple(i.name for i in cast("tuple[Name, ...]", node.indices))
+        if len(set(axes)) < len(axes):
+            raise FormulaError(f"'{node.name}' needs a letter of its own for each axis", source.place(node.at))
         self._add(node.name, axes, role, source, node.at)
         if role == "parameter" and len(axes) >= 2:
             start = catalogue.INITIALISERS[self.spec.train.get("initialiser", "glorot_uniform")]
@@ -130,7 +153,7 @@ class Assembly:
         """What the network predicts, unless told: the last array that no target enters."""
         tainted = {n for n, r in self.roles.items() if r == "target"}
         found: str | None = None
-        for equation in self.scope.equations:
+        for equation in self.scope.equations[:-1]:
             used = {e.name for t in equation.terms for e in t.body.atoms(Element)}
             if used & tainted:
                 tainted.add(equation.name)
@@ -171,11 +194,30 @@ class Assembly:
             facts.append(Fact(terms[0], value))
         return tuple(facts)
 
+    def _rename_sizes(self) -> None:
+        """A size must not have the name of an array: `N` for the letter n, where something else is called N."""
+        taken = {*self.scope.axes, *self.scope.functions, *self.aliases}
+        swap: dict[Expr, Expr] = {}
+        for letter in self.scope.sizes.letters():
+            old = self.scope.sizes.symbol(letter)
+            if old.name in taken:
+                new = f"{old.name}_{letter}"
+                while new in taken:
+                    new += "_"
+                taken.add(new)
+                self.scope.sizes.extend({letter: new})
+                swap[old] = size_symbol(new)
+        if swap:
+            self.scope.equations[:] = [
+                replace(e, terms=tuple(replace(t, body=t.body.xreplace(swap)) for t in e.terms)) for e in self.scope.equations
+            ]
+
     def _network(
         self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...] = (), labels: Labels = "real"
     ) -> Network:
         spec, scope = self.spec, self.scope
         facts += self._declared_facts()
+        self._rename_sizes()
         arrays = [Array(n, axes, self.roles.get(n, "stored")) for n, axes in scope.axes.items()]
         used = {c.name for e in scope.equations for t in e.terms for c in t.body.atoms(Call)}
         todo = list(used)

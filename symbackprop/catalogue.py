@@ -174,6 +174,9 @@ FUNCTIONS: Mapping[str, Activation] = {
     )
 }
 
+# The larger and the smaller of two values; where they are equal the first one counts, also for the derivative.
+EXTREMES: Mapping[str, str] = {"max": "where(u >= v, u, v)", "min": "where(u <= v, u, v)"}
+
 _ONE_HOT = ("sum(k, y[k]) = 1",)
 
 LOSSES: Mapping[str, Loss] = {

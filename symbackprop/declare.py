@@ -41,19 +41,26 @@ def read(source: str | Path | Mapping[str, Any]) -> Spec:
         return read_dict(source)
     if isinstance(source, Path):
         return read_file(source)
-    if "->" in source and "\n" not in source.strip() and "=" not in source.partition("->")[0]:
+    if ("->" in source or "→" in source) and "=" not in source.replace("→", "->").partition("->")[0]:
         text = Source("<network>", source)
         return Spec("network", text, chain=text)
     if "\n" in source or "=" in source:
         return read_toml(Source("<network>", source), "network")
     if source in bundled():
         return read_file(bundled()[source])
-    if source.endswith(".toml") or Path(source).is_file():
+    if source.endswith(".toml") or _is_file(source):
         return read_file(Path(source))
     raise FileError(
         f"'{source[:80]}' is not a bundled network, a TOML file or a chain such as \"4 -> dense(3, softmax) -> "
         f'cross_entropy"{suggest(source, bundled())}'
     )
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except (OSError, ValueError):  # too long, or a character that no path has
+        return False
 
 
 def build(spec: Spec) -> Network:

@@ -115,7 +115,10 @@ def name_adjoints(network: Network, names: Iterable[str]) -> dict[str, str]:
 def partial(body: Expr, element: Element) -> Expr:
     """∂body/∂element, all other elements held fixed."""
     variable = Dummy(real=True)
-    return cast(Expr, cast(Expr, body.xreplace({element: variable})).diff(variable).xreplace({variable: element}))
+    # Step functions are constant wherever they have a derivative.
+    held: dict[Expr, Expr] = {f: Dummy(real=True) for f in body.atoms(sympy.sign, sympy.floor) if f.has(element)}
+    derivative: Expr = body.xreplace(held).xreplace({element: variable}).diff(variable)
+    return derivative.xreplace({variable: element}).xreplace({v: k for k, v in held.items()})
 
 
 def resolve(expr: Expr, functions: Mapping[str, Function]) -> Expr:
@@ -160,13 +163,13 @@ def _kind(
         uses_target = any(name in tainted for t in equation.terms for name in _names(t))
         own = equation.name == network.loss and not any(n in tainted for n in _names(term)) and element.name in parameters
         return "penalty" if own and uses_target else "loss"
-    if element in local.atoms(Element) or local.atoms(Call):
-        return "activation"
+    if local.has(element) or local.atoms(Call):
+        return "activation" if element.indices or term.body.has(sympy.Function, Call) else "other"
     if not local.atoms(Element):
         return "one"
     names = {e.name for e in local.atoms(Element)}
     if element.name in parameters:
-        return "signal"
+        return "other" if names <= parameters else "signal"
     return "weight" if names <= parameters else "other"
 
 

@@ -121,6 +121,8 @@ class _Module:
                     f"'{f.name}' is abstract: give it a formula in [activation.{f.name}] to emit code, "
                     f'for example formula = "tanh(z)"'
                 )
+        if not derivation.wrt or not any(a.role == "parameter" for a in self.network.arrays):
+            raise EmitError(f"'{self.network.name}' has no parameters to train")
         names = [a.name for a in self.network.arrays]
         self.style = style_of(self.network, derivation.adjoints)
         everything = (*self.network.equations, *derivation.equations)
@@ -176,6 +178,7 @@ class _Module:
             "network": _plain(network.text),
             "equations": [_plain(forward_writer.equation(e)) for e in network.equations],
             "derivatives": [_plain(writer.equation(e)) for e in derivation.equations],
+            "sums": self._sums_of_targets(),
             "facts": [self._fact(f) for f in network.facts if self._is_about_data(f)],
             "assumed": [_plain(self._fact_text(f)) for f in network.facts],
             "dtype": self.dtype,
@@ -213,6 +216,7 @@ class _Module:
     def _parts(self) -> tuple[list[Equation], list[Equation], list[Equation]]:
         """The equations of the prediction, of the loss besides, and the rest, which only gradients need."""
         prediction = self._ancestors(self.network.prediction) if self.network.prediction else set[str]()
+        prediction -= {self.network.loss}
         loss = self._ancestors(self.network.loss) - prediction
         return (
             [e for e in self.equations if e.name in prediction],
@@ -228,7 +232,7 @@ class _Module:
         return wanted
 
     def _part(self, equations: Sequence[Equation], available: Iterable[str], parameters: set[str]) -> dict[str, Any]:
-        statements = [self.planner.statement(e) for e in equations]
+        statements = [self._statement(e) for e in equations]
         used = {u for e in equations for u in _used(e)}
         return {
             "statements": statements,
@@ -238,6 +242,13 @@ class _Module:
             "targets": [self.names[a.name] for a in self.network.arrays if a.role == "target" and a.name in used],
             "sizes": self._size_lines(statements, equations),
         }
+
+    def _statement(self, equation: Equation) -> Statement:
+        array = {v: k for k, v in self.derivation.adjoints.items()}.get(equation.name)
+        statement = self.planner.statement(equation)
+        if not equation.terms and array is not None:
+            return replace(statement, code=f"np.zeros_like(params[{array!r}])")
+        return statement
 
     def _size_lines(self, statements: Sequence[Statement], equations: Sequence[Equation]) -> list[str]:
         """Where the sizes that the statements mention come from."""
@@ -250,11 +261,11 @@ class _Module:
             if self.numbers[i.size] is not None:
                 lines.append(f"{self.names[i.size]} = {self.numbers[i.size]}")
                 continue
-            source = next(
-                a
-                for a in sorted(self.network.arrays, key=lambda a: (a.name not in used, a.role != "input"))
-                if any(self._size_of(axis) == i.size for axis in a.axes) and (a.name in used or a.role != "stored")
-            )
+            holding = [a for a in self.network.arrays if any(self._size_of(x) == i.size for x in a.axes)]
+            holding = [a for a in holding if a.name in used or a.role == "parameter"]
+            if not holding:
+                raise EmitError(f"the size of '{i.name}' is not known: give it in [sizes]")
+            source = min(holding, key=lambda a: (a.name not in used, a.role != "input"))
             axis = next(k for k, x in enumerate(source.axes) if self._size_of(x) == i.size)
             name = self.names[source.name]
             if source.name not in used:
@@ -351,6 +362,15 @@ class _Module:
 
     def _is_about_data(self, fact: Fact) -> bool:
         return all(self.arrays[e.name].role in ("input", "target") for e in fact.term.body.atoms(Element))
+
+    def _sums_of_targets(self) -> list[tuple[str, int, str]]:
+        """Facts of the form "this target sums to a number over an axis", which random data can be made to satisfy."""
+        found: list[tuple[str, int, str]] = []
+        for f in self.network.facts:
+            body = f.term.body
+            if isinstance(body, Element) and len(f.term.over) == 1 and f.value.is_number and self.network.labels != "one-hot":
+                found.append((body.name, body.indices.index(f.term.over[0]), _number(f.value)))
+        return found
 
     def _fact_text(self, fact: Fact) -> str:
         return f"{Writer(self.style).term(fact.term)[0]} = {Writer(self.style).expression(fact.value)}"

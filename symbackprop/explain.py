@@ -20,7 +20,7 @@ from .derive import closed_form
 from .errors import SymbackpropError, suggest
 from .latex import LatexWriter, latex_name
 from .matrix import matrix_equation
-from .notation import Derivation, Element, Equation, Index, Network, Step, Term, base_name, index
+from .notation import Derivation, Element, Equation, Index, Network, Step, Term, base_name, index, indices_of, size_symbol
 from .plan import Names, Planner
 from .render import render
 from .unicode_text import TextWriter
@@ -176,13 +176,8 @@ class _Explanation:
         lines = [f"The scalar that is differentiated is {network.loss}."]
         if network.batch is not None:
             size = self.style.sizes[network.batch]
-            last = network.equations[-1]
-            mean = any(
-                (t.body * Symbol(size, integer=True, positive=True)).has(Symbol(size, integer=True, positive=True)) is False
-                for t in last.terms
-            )
-            how = f"the mean over the {size} examples" if mean else f"the sum over the {size} examples"
-            lines.append(f"{network.batch} counts examples and comes first: rows are examples. {network.loss} is {how}.")
+            how = self.over_examples(size)
+            lines.append(f"{network.batch} counts examples and comes first: rows are examples.{how}")
         weights = [a for a in network.arrays if a.role == "parameter" and len(a.axes) == 2]
         if weights:
             a = weights[0]
@@ -191,6 +186,23 @@ class _Explanation:
             lines.append(f"δ of a layer is ∂{network.loss}/∂z, the derivative with respect to what enters its activation.")
         lines.append("Every derivative has the shape of what it is taken with respect to.")
         return lines
+
+    def over_examples(self, size: str) -> str:
+        """Whether the loss is a mean or a sum over the examples, where that can be read off its equation."""
+        terms = [t for t in self.network.equations[-1].terms if self.network.batch in {i.name for i in t.over}]
+        symbol = size_symbol(size)
+        if not terms or any(len(sympy.Mul.make_args(t.body)) > 1 and self.divides(t.body, symbol) for t in terms):
+            return ""
+        means = [not (t.body * symbol).has(symbol) for t in terms]
+        if len(set(means)) > 1:
+            return ""
+        return f" {self.network.loss} is the {'mean' if means[0] else 'sum'} over the {size} examples."
+
+    @staticmethod
+    def divides(body: Expr, symbol: Symbol) -> bool:
+        """Whether a body divides by something computed, so that its sum is no plain mean or sum."""
+        below = sympy.fraction(body)[1]
+        return bool(below.atoms(Element)) or (below.has(symbol) and (body * symbol).has(symbol))
 
     def uses(self) -> list[dict[str, Any]]:
         """Each local derivative: its kind, the formula, where it is used."""
@@ -201,11 +213,18 @@ class _Explanation:
                     "kind": KINDS[s.kind],
                     "key": s.kind,
                     "factor": self.partial(s.target, s.source),
-                    "value": self.formula(s.before),
+                    "value": self.local(s, s.before),
                     "for": self.formula(s.adjoint),
                 }
             )
         return rows
+
+    def local(self, step: Step, value: Expr) -> Formula:
+        """A local derivative, summed over the indices that neither side of it has."""
+        free = {*step.target.indices, *step.source.indices}
+        over = tuple(sorted(indices_of(value) - free, key=str))
+        text = TextWriter(self.style).term(Term(value, over))[0]
+        return Formula(text, LatexWriter(self.latex(self.style)).term(Term(value, over))[0])
 
     def partial(self, above: Element, below: Element) -> Formula:
         text, latex = TextWriter(self.style), LatexWriter(self.latex(self.style))
@@ -275,10 +294,10 @@ class _Explanation:
         return result
 
     def use(self, step: Step) -> dict[str, Any]:
-        partial, before = self.partial(step.target, step.source), self.formula(step.before)
+        partial, before = self.partial(step.target, step.source), self.local(step, step.before)
         text, latex = f"{partial.text} = {before.text}", f"{partial.latex} = {before.latex}"
         if step.local != step.before:
-            local = self.formula(step.local)
+            local = self.local(step, step.local)
             text, latex = f"{text} = {local.text}", f"{latex} = {local.latex}"
         return {"formula": Formula(text, latex), "kind": KINDS[step.kind], "key": step.kind}
 
@@ -323,6 +342,7 @@ class _Explanation:
         """The equation for one element, every sum but that over examples written out."""
         start = dict(zip(equation.target.indices, map(sympy.Integer, place), strict=True))
         terms: list[Term] = []
+        numbers_of_sizes = {size_symbol(i.size): sympy.Integer(i.number) for i in by_name.values() if i.number is not None}
         for term in equation.terms:
             numbers = {i: by_name[base_name(i.name)].number for i in term.over}
             inner = [i for i in term.over if numbers[i] is not None]
@@ -332,7 +352,7 @@ class _Explanation:
             for values in itertools.product(*(range(1, cast(int, numbers[i]) + 1) for i in inner)):
                 if len(terms) > _LONGEST:
                     return None
-                rename = {**start, **dict(zip(inner, map(sympy.Integer, values), strict=True))}
+                rename = {**numbers_of_sizes, **start, **dict(zip(inner, map(sympy.Integer, values), strict=True))}
                 terms.append(Term(cast(Expr, term.body.xreplace(rename)), kept))
         merged: dict[tuple[Symbol, ...], Expr] = {}
         for t in terms:

@@ -11,7 +11,7 @@ import sympy
 from . import catalogue
 from .errors import FormulaError, Source
 from .lower import Lowering, Scope
-from .notation import Function
+from .notation import Element, Function
 from .parse import Apply, Binary, Item, Name, Negate, Node, parse_expression
 from .sizes import Sizes
 
@@ -23,6 +23,10 @@ def catalogue_functions() -> Mapping[str, Function]:
     for row in catalogue.FUNCTIONS.values():
         source = Source(f"<catalogue: {row.name}>", row.formula)
         found[row.name] = make_function(row.name, source, row.constants, found)
+    for name, text in catalogue.EXTREMES.items():
+        source = Source(f"<catalogue: {name}>", text)
+        body = Lowering(source, Scope({"u": (), "v": ()}, {}, Sizes())).scalar(parse_expression(source))
+        found[name] = Function(name, ("u", "v"), body)
     return found
 
 
@@ -41,7 +45,11 @@ def make_function(name: str, formula: Source, constants: Mapping[str, Any], func
     parameters = (names[0], *constants)
     scope = Scope(dict.fromkeys(parameters, ()), dict(functions), Sizes())
     body = Lowering(formula, scope).scalar(node)
-    defaults = tuple(sympy.Rational(str(v)) for v in map(decimal, constants.values()))
+    given = [sympy.Rational(str(v)) for v in map(decimal, constants.values())]
+    numbers = body.xreplace(dict(zip(map(Element, constants), given, strict=True)))
+    if numbers.has(sympy.zoo, sympy.nan):
+        raise FormulaError(f"the formula of '{name}' divides by zero with its constants", formula.place(node.at))
+    defaults = tuple(given)
     return Function(name, parameters, body, defaults)
 
 

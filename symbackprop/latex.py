@@ -172,10 +172,16 @@ def _letter(text: str) -> str:
         return f"\\{text}"
     if text in _GREEK_LETTERS:
         return f"\\{_GREEK_LETTERS[text]}"
-    escaped = text.replace("_", r"\_")
-    if len(text) == 1:
-        return text if text.isascii() else rf"\text{{{text}}}"
-    return rf"\mathrm{{{escaped}}}"
+    if len(text) == 1 and text.isascii():
+        return text
+    return rf"\mathrm{{{''.join(map(_in_roman, text))}}}"
+
+
+def _in_roman(letter: str) -> str:
+    """A letter inside a longer name: what no font is sure to have is written by its number."""
+    if letter in _GREEK_LETTERS:
+        return f"\\{_GREEK_LETTERS[letter]} "
+    return letter.replace("_", r"\_") if letter.isascii() else f"u{ord(letter):04X}"
 
 
 def latex_element(name: str, indices: list[str], layered: bool = False) -> str:
@@ -191,7 +197,8 @@ def latex_element(name: str, indices: list[str], layered: bool = False) -> str:
             return with_subscript(f"{_letter(head)}^{{({number[2]}){chr(92) + 'prime' if primes else ''}}}", indices)
         parts.append(number[2])
     elif below:
-        parts.append(below.replace("_", ",") if len(below) <= 3 else rf"\mathrm{{{below.replace('_', ',')}}}")
+        short = len(below) <= 3 and below.isascii()
+        parts.append(below.replace("_", ",") if short else ",".join(_letter(b) for b in below.split("_") if b))
     return with_subscript(_letter(head) + primes, [*parts, *indices], "," if parts and indices else None)
 
 

@@ -64,9 +64,23 @@ class Chain(Assembly):
                 name = f"a{count}" if f"a{count}" not in self.scope.axes else self.scope.fresh("a")
                 current = self._activation(link, name, str(count), current, source)
             else:
-                known = [*self._layer_names(), *catalogue.LOSSES]
+                if self._is_loss(link.name):
+                    raise NetworkError(f"'{link.name}' is a loss: it ends the chain", source.place(link.at))
+                known = self._layer_names()
                 raise NetworkError(f"unknown layer '{link.name}'{suggest(link.name, known)}", source.place(link.at))
         return self._loss(links[-1], current, source)
+
+    def _check_sizes(self, source: Source) -> None:
+        """[sizes] may only speak of letters that the chain has, and not against it."""
+        letters = {a for axes in self.scope.axes.values() for a in axes}
+        for letter, size in self.spec.sizes.items():
+            number = self.scope.sizes.number(letter)
+            if letter not in letters or (isinstance(size, int) and number != size):
+                sizes = self.scope.sizes
+                known = ", ".join(f"{i} = {sizes.number(i) or sizes.symbol(i)}" for i in sorted(letters))
+                raise NetworkError(
+                    f"the size of '{letter}' does not fit the chain, which has {known}", source.place(source.start)
+                )
 
     def _is_loss(self, name: str) -> bool:
         return name in self.spec.losses or catalogue.LOSS_NAMES.get(name, name) in catalogue.LOSSES
@@ -161,7 +175,8 @@ class Chain(Assembly):
                 raise NetworkError(f"unknown initialiser '{name}'{known}", source.place(given.at))
             return catalogue.INITIALISERS[name]
         row = catalogue.ACTIVATIONS.get(activation.name) if activation else None
-        return catalogue.INITIALISERS[row.initialiser if row else "glorot_uniform"]
+        usual = row.initialiser if row else "glorot_uniform"
+        return catalogue.INITIALISERS[self.spec.train.get("initialiser", usual)]
 
     def _place(
         self,
@@ -252,13 +267,20 @@ class Chain(Assembly):
         else:
             known = [*catalogue.ACTIVATIONS, *self.spec.activations, *self.scope.functions]
             raise NetworkError(f"unknown activation '{link.name}'{suggest(link.name, known)}", source.place(link.at))
+        self._no_constants(link, source)
         renamed = {"z": current.name}
         self._vector_equations(sources, renamed, current, suffix, {"a": name}, values)
         return _Current(renamed["a"], current.axes) if "a" in renamed else _Current(name, current.axes)
 
+    @staticmethod
+    def _no_constants(link: Link, source: Source) -> None:
+        if link.arguments:
+            raise NetworkError(f"'{link.name}' has no constants", source.place(link.arguments[0].at))
+
     def _applied(self, link: Link, current: _Current, source: Source) -> Expr:
         z = Element(current.name, *map(index, current.axes))
         if link.name in ("tanh", "identity"):
+            self._no_constants(link, source)
             return sympy.tanh(z) if link.name == "tanh" else z
         function = self.scope.functions[link.name]
         arguments: list[Expr] = [z]
@@ -323,6 +345,7 @@ class Chain(Assembly):
         terms = tuple(Term(t.body * scale, (*batch, *t.over)) for t in terms)
         self.scope.equations.append(Equation(Element("L"), (*terms, *self.penalties)))
         self.scope.axes["L"] = ()
+        self._check_sizes(source)
         if "p" not in self.scope.axes:
             self.aliases["p"] = current.name
         return self._network(current.name, "n", facts, row.labels)

@@ -8,6 +8,7 @@ formula can make SymPy build a number too large to hold.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 import sympy
-from sympy import Expr
+from sympy import Dummy, Expr
 
 from .errors import FormulaError, Source, suggest
 from .notation import Call, Element, Equation, Function, Term, index, indices_of
@@ -24,21 +25,17 @@ from .sizes import Sizes
 
 MAX_BITS = 4096  # of a constant power
 MAX_EXPONENT = 1000
+MAX_NESTED = 12  # functions within functions: each doubles what a derivative holds
+MAX_OPERATIONS = 2000  # of one equation
 
 
-def _where_max(*arguments: Expr) -> Expr:
+def _greatest(*arguments: Expr) -> Expr:
     # Not SymPy's Max: its derivative is 1/2 where two arguments are equal.
-    best = arguments[0]
-    for other in arguments[1:]:
-        best = sympy.Piecewise((best, best >= other), (other, True))
-    return best
+    return functools.reduce(lambda a, b: Call("max", (0, 0), a, b), arguments)
 
 
-def _where_min(*arguments: Expr) -> Expr:
-    best = arguments[0]
-    for other in arguments[1:]:
-        best = sympy.Piecewise((best, best <= other), (other, True))
-    return best
+def _least(*arguments: Expr) -> Expr:
+    return functools.reduce(lambda a, b: Call("min", (0, 0), a, b), arguments)
 
 
 def _sign(x: float) -> float:
@@ -59,8 +56,8 @@ BUILT_IN: Mapping[str, tuple[int, Callable[..., Any], Callable[..., Any]]] = {
     "sign": (1, sympy.sign, _sign),
     "erf": (1, sympy.erf, math.erf),
     "floor": (1, sympy.floor, math.floor),
-    "max": (0, _where_max, max),
-    "min": (0, _where_min, min),
+    "max": (0, _greatest, max),
+    "min": (0, _least, min),
 }
 _COMPARE: Mapping[str, Callable[..., object]] = {
     "<": sympy.Lt,
@@ -90,6 +87,8 @@ class Scope:
     leading: tuple[str, ...] = ()
     led: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
+    examples: str | None = None
+    parameters: frozenset[str] = frozenset()
 
     def names(self) -> list[str]:
         """Every name that a formula may use here."""
@@ -109,6 +108,8 @@ class Lowering:
     def __init__(self, source: Source, scope: Scope) -> None:
         self.source = source
         self.scope = scope
+        self._nested = 0
+        self._operations = 0
 
     def error(self, message: str, node: Node) -> FormulaError:
         """An error at a node."""
@@ -123,7 +124,7 @@ class Lowering:
         for i in target.indices:
             self.scope.sizes.add(i.name)
         self.scope.axes[target.name] = tuple(i.name for i in target.indices)
-        equation = Equation(target, terms)
+        equation = Equation(target, tuple(t for t in terms if t.body != 0))
         self.scope.equations.append(equation)
         return equation
 
@@ -222,6 +223,9 @@ class Lowering:
 
     def _scalar(self, node: Node, bound: frozenset[str]) -> tuple[Expr, float | None]:
         """The expression, and its value where it is constant: that is looked at before SymPy builds anything."""
+        self._operations += 1
+        if self._operations > MAX_OPERATIONS:
+            raise self.error(f"more than {MAX_OPERATIONS} operations in one formula; give parts of it names of their own", node)
         match node:
             case Number(value=value):
                 return sympy.Rational(value.numerator, value.denominator), float(value)
@@ -235,7 +239,12 @@ class Lowering:
             case Binary():
                 raise self.error("a comparison belongs into where(condition, then, else)", node)
             case Apply():
-                return self._apply(node, bound)
+                self._nested += 1
+                if self._nested > MAX_NESTED:
+                    raise self.error(f"more than {MAX_NESTED} functions within one another; give the inner ones names", node)
+                result = self._apply(node, bound)
+                self._nested -= 1
+                return result
             case _:
                 raise self.error("this is not a number", node)
 
@@ -247,7 +256,11 @@ class Lowering:
             first = first.left
         left, value = self._scalar(first, bound)
         for step in reversed(spine):
+            self._nested += step.operator == "^"
+            if self._nested > MAX_NESTED:
+                raise self.error(f"more than {MAX_NESTED} powers within one another; give the inner ones names", step)
             right, other = self._scalar(step.right, bound)
+            self._nested -= step.operator == "^"
             new = None if value is None or other is None else self._float(step, value, other)
             if step.operator == "^":
                 self._bounded_power(step, left, value, right, other)
@@ -309,6 +322,8 @@ class Lowering:
         for letter, axis, place in zip(letters, axes, self._index_nodes(node, len(letters)), strict=True):
             if letter not in bound and letter not in scope.leading:
                 raise self.error(f"the index '{letter}' is neither summed nor on the left side", place)
+            if letter == scope.examples and name in scope.parameters:
+                raise self.error(f"'{letter}' counts the examples and cannot index the parameter {name}[{','.join(axes)}]", place)
             if wrong := scope.sizes.unify(letter, axis):
                 raise self.error(f"in {name}[{','.join(letters)}]: {wrong}", place)
         return Element(name, *(index(i) for i in letters)), None
@@ -342,8 +357,15 @@ class Lowering:
         if node.name in BUILT_IN:
             return self._built_in(node, bound)
         stem = node.name.rstrip("'")
+        primes = len(node.name) - len(stem)
         if stem in self.scope.functions:
-            return self._call(node, stem, len(node.name) - len(stem), bound), None
+            return self._call(node, stem, primes, bound), None
+        if stem in BUILT_IN and len(node.arguments) == 1 and primes <= 2:
+            variable = Dummy(real=True)
+            derivative = BUILT_IN[stem][1](variable)
+            for _ in range(primes):
+                derivative = derivative.diff(variable)
+            return derivative.xreplace({variable: self.scalar(node.arguments[0], bound)}), None
         known = [*self.scope.functions, *BUILT_IN, "where", "sum", "mean"]
         if node.name in self.scope.axes:
             raise self.error(f"'{node.name}' is an array: write {node.name}[…]", node)

@@ -14,7 +14,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from .latex import LatexWriter
-from .notation import Call, Element, Equation, Term, elements_of, indices_of
+from .notation import Call, Element, Equation, Term, base_name, elements_of, indices_of, size_symbol
 from .unicode_text import TextWriter
 from .write import ATOM, POWER, PRODUCT, SUM, Style, Writer
 
@@ -40,8 +40,11 @@ class _NoMatrixForm(Exception):
 
 def matrix_equation(equation: Equation, style: Style, latex: bool) -> str | None:
     """The matrix form of an equation, or None where it has none."""
-    writer = _Matrices(style, latex, equation.target.indices)
+    elements = [equation.target, *(e for t in equation.terms for e in elements_of(t.body))]
+    if not any(e.indices for e in elements):
+        return (LatexWriter if latex else TextWriter)(style).equation(equation)
     try:
+        writer = _Matrices(style, latex, equation.target.indices)
         parts = [writer.term(t) for t in equation.terms]
     except _NoMatrixForm:
         return None
@@ -84,8 +87,17 @@ class _Matrices:
         """A term: scalars, then what multiplies element by element, then the contraction."""
         if term.reduce != "sum":
             raise _NoMatrixForm
+        absent = [i for i in term.over if i not in indices_of(term.body)]
+        for i in absent:
+            size = size_symbol(self.style.sizes[base_name(i.name)])
+            term = Term(term.body * size, tuple(j for j in term.over if j != i))
         if not term.over:
-            return self.elementwise(term.body, self.frame)[0]
+            text, binding = self.elementwise(term.body, self.frame)
+            if self.frame and not indices_of(term.body):
+                one, transpose, times = self.signs.one, self.signs.transpose, self.signs.times
+                ones = one if len(self.frame) == 1 else f"{one}{times}{one}{transpose}"
+                return f"{self._wrap(text, binding, PRODUCT)}{times}{ones}"
+            return text
         outside, inside = self._pull(term)
         contracted = self._contract(inside, term.over)
         kept = [i for i in self.frame if i in indices_of(inside)]
@@ -264,6 +276,9 @@ class _Matrices:
         swap: Mapping[Element, Element] = {e: Element(f"\0{k}") for k, e in enumerate(elements_of(expr)) if e.indices}
         text = self.writer.expression(cast(Expr, expr.xreplace(dict(swap))))
         for e, placeholder in swap.items():
+            if self.latex:
+                raised = self.writer.element(placeholder) + "^"
+                text = text.replace(raised, rf"\left({self._placed(e, frame)[0]}\right)^")
             text = text.replace(self.writer.element(placeholder), self._wrap(*self._placed(e, frame), PRODUCT))
         if isinstance(expr, Call) or text.endswith((")", "]", "|")) or text.startswith("\\"):
             return text

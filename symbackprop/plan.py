@@ -17,7 +17,7 @@ from typing import cast
 import sympy
 from sympy import Expr, Symbol
 
-from .notation import Call, Element, Equation, Term, elements_of, indices_of
+from .notation import Call, Element, Equation, Term, base_name, elements_of, indices_of, size_symbol
 from .write import ATOM, POWER, PRODUCT, Style, Writer
 
 
@@ -147,8 +147,8 @@ class NumpyWriter(Writer):
         return self.narrow("erf" if name == "erf" else f"np.{name}", argument)
 
     def call(self, c: Call) -> str:
-        arguments = [c.arguments[0], *c.arguments[1:]]
-        return f"{self.names[c.name]}({', '.join(self.expression(a) for a in arguments)})"
+        name = {"max": "np.maximum", "min": "np.minimum"}.get(c.name) or self.names[c.name]
+        return f"{name}({', '.join(map(self.expression, c.arguments))})"
 
     def piecewise(self, expr: Expr) -> tuple[str, int]:
         branches = [(cast(Expr, b.args[0]), b.args[1]) for b in expr.args]
@@ -164,6 +164,9 @@ class NumpyWriter(Writer):
         text = self.expression(branches[-1][0])
         for then, test in reversed(branches[:-1]):
             text = f"np.where({self.relation(cast(Expr, test))}, {self.expression(then)}, {text})"
+        if not any(elements_of(value) for value, _ in branches):
+            # of numbers alone NumPy would make an array of double precision
+            text += f".astype({self.names[elements_of(branches[0][1])[0].name]}.dtype)"
         return text, ATOM
 
 
@@ -206,20 +209,21 @@ class Planner:
             body += self._without_sum(term, frame, pieces)
         uses = {e.name for t in equation.terms for e in elements_of(t.body)}
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
-        if indices_of(body) != set(frame):
+        if indices_of(body) != set(frame) or (not frame and not elements_of(body)):
             sizes = ", ".join(self.size(i) for i in frame)
             comma = "," if len(frame) == 1 else ""
-            code = f"np.full(({sizes}{comma}), {code})" if frame else code
+            code = f"np.full(({sizes}{comma}), {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"
         writer = self._forward if equation.name in self._forward.style.order else self._derivatives
         formula = writer.equation(equation)
         return Statement(self.names[equation.name], code, formula, tuple(self.names[u] for u in sorted(uses)))
 
     def size(self, i: Symbol) -> str:
         """The Python name of an index' size."""
-        return self.names[self.style.sizes[i.name.rstrip("'")]]
+        return self.names[self.style.sizes[base_name(i.name)]]
 
     def _without_sum(self, term: Term, frame: Sequence[Symbol], pieces: dict[str, str]) -> Expr:
         """A term as an element-wise expression, its sums computed by pieces of text that stand in as elements."""
+        term = self._times_absent(term)
         if not term.over:
             return term.body
         outside, inside = self._pull(term)
@@ -228,6 +232,13 @@ class Planner:
         name = f"@{len(pieces)}"
         pieces[name] = text
         return outside * Element(name, *axes)
+
+    def _times_absent(self, term: Term) -> Term:
+        """A sum over an index that the body lacks is the body times the size of the index."""
+        absent = [i for i in term.over if i not in indices_of(term.body)]
+        sizes = [size_symbol(self.style.sizes[base_name(i.name)]) for i in absent if term.reduce == "sum"]
+        over = tuple(i for i in term.over if i not in absent)
+        return Term(term.body * sympy.Mul(*sizes), over, term.reduce) if absent else term
 
     @staticmethod
     def _pull(term: Term) -> tuple[Expr, Expr]:

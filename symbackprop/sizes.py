@@ -25,7 +25,7 @@ class Sizes:
             if isinstance(value, int):
                 self._number[name] = value
             else:
-                self._size[name] = value
+                self._size[self.root(name)] = value
 
     def __contains__(self, name: str) -> bool:
         return name in self._parent
@@ -58,6 +58,10 @@ class Sizes:
         if b in self._number:
             self._number[a] = self._number.pop(b)
         return None
+
+    def letters(self) -> list[str]:
+        """One letter for each range."""
+        return [i for i in self._parent if self.root(i) == i]
 
     def number(self, name: str) -> int | None:
         """The size as a number, if known."""

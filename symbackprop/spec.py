@@ -156,7 +156,7 @@ def _regions(text: str) -> dict[tuple[str, ...], tuple[int, int]]:
                 break
             quote, rest = "", rest[closing + 3 :]
         at += len(line)
-    ends = [start for _, start, _ in found[1:]] + [len(text)]
+    ends = [start for _, start, _ in found[1:]] + [len(text)] * bool(found)
     return {path: (value, end) for (path, _, value), end in zip(found, ends, strict=True)}
 
 
@@ -213,6 +213,8 @@ class _Reader:
             entries = cast("Mapping[str, Any]", table)
             if ("formula" in entries) == ("equations" in entries):
                 raise self.error(f"[{kind}.{name}] needs a formula or equations, one of them", path)
+            if kind == "layer":
+                self.layer_table(path, entries)
             result[name] = Own(
                 name,
                 self.text((*path, "formula"), entries["formula"]) if "formula" in entries else None,
@@ -221,6 +223,18 @@ class _Reader:
                 self.source.part(*self.regions[path]) if path in self.regions else Source(f"<{kind}.{name}>", ""),
             )
         return result
+
+    def layer_table(self, path: tuple[str, ...], entries: Mapping[str, Any]) -> None:
+        for key, value in entries.items():
+            if key == "parameters" and not (
+                isinstance(value, list) and all(isinstance(v, str) for v in cast("list[Any]", value))
+            ):
+                raise self.error("'parameters' must be a list of texts, such as [\"g[i]\"]", (*path, key))
+            letters = cast("Mapping[str, Any]", value).values() if isinstance(value, Mapping) else [None]
+            if key == "arguments" and not all(isinstance(v, str) for v in letters):
+                raise self.error("'arguments' must be a table of letters, such as { units = \"o\" }", (*path, key))
+            if key not in ("formula", "equations", "parameters", "arguments"):
+                raise self.error(f"unknown key '{key}' in a layer", (*path, key))
 
     def numbers(self, key: str) -> dict[str, float | int]:
         for name, value in self.table(key).items():
@@ -263,7 +277,7 @@ class _Reader:
         if reduction not in ("mean", "sum"):
             raise self.error('\'reduction\' is "mean" or "sum"', ("reduction",))
         if "network" in self.content:
-            for key in _LISTS[:3]:
+            for key in (*_LISTS[:3], "prediction"):
                 if key in self.content:
                     raise self.error(f"'{key}' goes with 'equations'; a chain names its own arrays", (key,))
         given = {

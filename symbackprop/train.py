@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .catalogue import OPTIMISERS, SCHEDULES
 from .declare import build, read
 from .derive import derive
 from .emit import emit
@@ -22,6 +23,7 @@ from .errors import DataError, FileError, suggest
 from .explain import explain
 from .files import write_text
 from .notation import Derivation, Network
+from .spec import TRAIN_KEYS
 
 _DATA = Path(__file__).parent / "data"
 Arrays = tuple[Any, Any]
@@ -61,7 +63,10 @@ def infer_sizes(network: Network, x: Any, y: Any) -> dict[str, int]:
             continue
         axes, shape = arrays[0].axes, np.shape(value)
         if role == "target" and network.labels == "one-hot" and len(shape) == len(axes) - 1:
-            found.setdefault(axes[-1], int(np.max(value)) + 1)
+            classes = int(np.max(value)) + 1 if np.size(value) else 0
+            if not 1 <= classes <= 100 * len(value) + 100:
+                raise DataError(f"the labels must be the classes 0, 1, 2, …; the largest found is {classes - 1}")
+            found.setdefault(axes[-1], classes)
         elif len(shape) == len(axes):
             found |= {axis: n for axis, n in zip(axes, shape, strict=True) if axis not in found}
     return {i: n for i, n in found.items() if number.get(i) is None and i != network.batch}
@@ -92,8 +97,10 @@ def train(
     """
     began = time.perf_counter()
     network = build(read(source))
-    defaults = {**network.training, **{k: v for k, v in options.items() if v is not None}}
+    defaults = {**network.training, **_checked(options)}
     folder = folder or _free_folder(network.name)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"'{folder}' is a file; -o names a folder")
     if folder.exists() and not force:
         raise FileError(f"'{folder}' exists already; use --force to overwrite what is in it, or another -o FOLDER")
     if not folder.parent.is_dir():
@@ -111,6 +118,16 @@ def train(
     return result
 
 
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    given = {k: v for k, v in options.items() if v is not None}
+    for key, value in given.items():
+        wanted, holds = TRAIN_KEYS[key]
+        if not holds(value):
+            near = suggest(value, [*OPTIMISERS, *SCHEDULES]) if isinstance(value, str) else ""
+            raise DataError(f"--{key.replace('_', '-')} must be {wanted}, not '{value}'{near}")
+    return given
+
+
 def _free_folder(name: str) -> Path:
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) + "-trained"
     number, folder = 1, Path(stem)
@@ -125,6 +142,10 @@ def _publish(work: Path, folder: Path) -> None:
     if not folder.exists():
         os.replace(work, folder)
         return
+    # Looked at before the first file is replaced, so that all of them are or none.
+    for path in work.iterdir():
+        if (folder / path.name).is_dir():
+            raise FileError(f"'{folder / path.name}' is a folder and cannot be replaced by a file")
     for path in work.iterdir():
         os.replace(path, folder / path.name)
 
@@ -148,6 +169,10 @@ def _train_in(
         draft.unlink()
     else:
         x, y = bundled_data(str(defaults["data"]))
+    if np.ndim(x) == 0 or np.ndim(y) == 0 or len(x) != len(y) or len(x) == 0:
+        raise DataError(
+            f"X and Y must hold the same number of examples, at least one; their shapes are {np.shape(x)}, {np.shape(y)}"
+        )
     seed = int(defaults.get("seed", 0))
     dtype = str(defaults.get("dtype", "float64"))
     path = work / "network.py"

@@ -45,7 +45,11 @@ def test_train_on_own_csv_with_sizes_from_the_data(tmp_path):
     done = run("train", chain, "mine.csv", "-o", "out", "--optimizer", "adam", "--epochs", 60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shown = run("predict", "mine.csv", "--params", "out/params.npz", cwd=tmp_path, program=("out/network.py",))
-    assert shown.returncode == 2  # five columns where the network takes four
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout.split()) == 150
+    (tmp_path / "wide.csv").write_text("1,2,3,4,5,6,7\n")
+    shown = run("predict", "wide.csv", "--params", "out/params.npz", cwd=tmp_path, program=("out/network.py",))
+    assert shown.returncode == 2
     assert "shape" in shown.stderr
 
 
@@ -68,6 +72,52 @@ def test_bad_data_is_told_and_nothing_is_left(tmp_path):
         assert word in done.stderr
         assert "Traceback" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.csv", "bad.npz"]
+
+
+def test_the_module_overwrites_nothing_of_the_users(tmp_path):
+    assert run("emit", "xor", "-o", "net.py", cwd=tmp_path).returncode == 0
+    X, Y = bundled_data("xor")
+    np.savez(tmp_path / "data.npz", X=X, Y=Y)
+    before = (tmp_path / "data.npz").read_bytes()
+    fit = ("fit", "data.npz", "--epochs", "2")
+    assert run(*fit, "-o", "data.npz", cwd=tmp_path, program=("net.py",)).returncode == 2
+    assert run(*fit, "--checkpoint", "data.npz", cwd=tmp_path, program=("net.py",)).returncode == 2
+    assert (tmp_path / "data.npz").read_bytes() == before
+    assert run(*fit, "--checkpoint", "c.npz", cwd=tmp_path, program=("net.py",)).returncode == 0
+    assert run(*fit, "--checkpoint", "c.npz", "--force", cwd=tmp_path, program=("net.py",)).returncode == 0
+    other = run(*fit, "--checkpoint", "c.npz", "--resume", "--seed", "9", cwd=tmp_path, program=("net.py",))
+    assert other.returncode == 2
+    assert "seed" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--held-out", "-1"], "share"),
+        (["--held-out", "nan"], "share"),
+        (["--seed", "-1"], "whole number"),
+        (["--learning-rate", "-1"], "positive"),
+        (["--epochs", "x"], "whole number"),
+        (["--optimizer", "adamm"], "did you mean 'adam'"),
+    ],
+)
+def test_options_out_of_range(options, word, tmp_path):
+    done = run("train", "xor", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    (tmp_path / "out" / "network.py").mkdir(parents=True)
+    (tmp_path / "out" / "params.npz").write_text("mine")
+    done = run("train", "xor", "--epochs", "1", "-o", "out", "--force", cwd=tmp_path)
+    assert done.returncode == 2
+    assert (tmp_path / "out" / "params.npz").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    assert run("train", "xor", "-o", "file", "--force", cwd=tmp_path).returncode == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "out"]
 
 
 def test_killed_and_resumed_equals_uninterrupted_to_the_last_bit(tmp_path):
