@@ -136,7 +136,7 @@ def _in_plain_symbols(held: Expr, how: str) -> Expr:
 @functools.lru_cache(maxsize=16384)
 def clean(expr: Expr) -> Expr:
     """The cheapest of an expression, its common-denominator form and its factored form."""
-    if not isinstance(expr, (sympy.Add, sympy.Mul, sympy.Pow)) or cost(expr) < 2:
+    if not isinstance(expr, (sympy.Add, sympy.Mul, sympy.Pow)) or not 2 <= cost(expr) <= 4 * _LARGEST:
         return expr
     forms = [expr]
     try:

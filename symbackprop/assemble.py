@@ -30,7 +30,7 @@ from .notation import (
 )
 from .parse import Item, Name, parse_definition, parse_expression, split_lines
 from .sizes import Sizes
-from .spec import Own, Spec
+from .spec import Own, Spec, is_number
 
 # Names that mean a function everywhere.
 KEPT = frozenset(BUILT_IN) | {"where", "sum", "mean"}
@@ -72,7 +72,7 @@ class Assembly:
 
     def _constants(self, own: Own) -> dict[str, Any]:
         for key, value in own.others.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not SAFE_NAME.fullmatch(key):
+            if not is_number(value) or not SAFE_NAME.fullmatch(key):
                 raise NetworkError(f"'{key}' of '{own.name}' must be a number", own.source.place(own.source.start))
         return dict(own.others)
 

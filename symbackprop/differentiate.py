@@ -17,9 +17,11 @@ from typing import Literal, cast
 import sympy
 from sympy import Dummy, Expr, Symbol
 
+from .algebra import cost
 from .errors import NetworkError, suggest
 from .notation import Call, Element, Equation, Function, Network, Step, Term, base_name, elements_of, index, indices_of
 
+_LARGEST = 2000  # operations in what a function is applied to
 Kind = Literal["loss", "activation", "weight", "signal", "penalty", "one", "other"]
 
 
@@ -127,6 +129,8 @@ def resolve(expr: Expr, functions: Mapping[str, Function]) -> Expr:
     for call in expr.atoms(Call):
         function = functions.get(call.name)
         if any(call.orders) and function is not None and function.body is not None:
+            if cost(call) > _LARGEST:
+                raise NetworkError(f"the derivative of '{call.name}' grows too large here; give what it is applied to a name")
             swap[call] = derivative_of(function, call.orders, functions_key(functions)).xreplace(
                 dict(zip(map(Element, function.parameters), call.arguments, strict=True))
             )

@@ -26,6 +26,7 @@ from .sizes import Sizes
 MAX_BITS = 4096  # of a constant power
 MAX_EXPONENT = 1000
 MAX_NESTED = 12  # functions within functions: each doubles what a derivative holds
+MAX_CALLS = 4  # functions that stand for a formula, within one another
 MAX_OPERATIONS = 2000  # of one equation
 
 
@@ -109,6 +110,7 @@ class Lowering:
         self.source = source
         self.scope = scope
         self._nested = 0
+        self._calls = 0
         self._operations = 0
 
     def error(self, message: str, node: Node) -> FormulaError:
@@ -352,7 +354,7 @@ class Lowering:
             return self._as_scalar(self._reduction(node, bound), bound), None
         if node.name == "where":
             return self._where(node, bound)
-        if node.name in self.scope.functions and node.name not in self.scope.axes:
+        if node.name in self.scope.functions and node.name not in self.scope.axes and node.name not in BUILT_IN:
             return self._call(node, node.name, 0, bound), None
         if node.name in BUILT_IN:
             return self._built_in(node, bound)
@@ -396,7 +398,11 @@ class Lowering:
 
     def _call(self, node: Apply, name: str, primes: int, bound: frozenset[str]) -> Expr:
         function = self.scope.functions[name]
+        self._calls += function.body is not None
+        if self._calls > MAX_CALLS:
+            raise self.error(f"more than {MAX_CALLS} functions like '{name}' within one another; give the inner ones names", node)
         arguments = [self.scalar(a, bound) for a in node.arguments]
+        self._calls -= function.body is not None
         most = len(function.parameters)
         fewest = most - len(function.defaults)
         if function.parameters and not fewest <= len(arguments) <= most:

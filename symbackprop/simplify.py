@@ -45,6 +45,9 @@ from .notation import (
 )
 from .write import formula
 
+# Bodies with more operations than this are left as the chain rule gives them: looking for folds could take minutes.
+_LARGEST = 300
+
 
 @dataclass(frozen=True)
 class Known:
@@ -151,6 +154,8 @@ def _better(new: Expr, old: Expr, right: Expr) -> bool:
 def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
     """One use of a definition in an expression, the best one; and the definition, in words."""
     best: tuple[Expr, str] | None = None
+    if cost(expr) > _LARGEST:
+        return None
     todo = [pair for target, body in known.definitions for pair in _anchors(target, body, expr)]
     todo += list(_function_instances(expr, known))
     for target, body in todo:

@@ -33,7 +33,8 @@ KEYS = (
 )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
 
 
@@ -51,12 +52,12 @@ TRAIN_KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "epochs": ("a positive whole number", _is_count),
     "batch_size": ("a positive whole number", _is_count),
     "optimizer": (f"one of {', '.join(OPTIMISERS)}", lambda v: v in OPTIMISERS),
-    "learning_rate": ("a positive number", lambda v: _is_number(v) and v > 0),
+    "learning_rate": ("a positive number", lambda v: is_number(v) and v > 0),
     "schedule": (f"one of {', '.join(SCHEDULES)}", lambda v: v in SCHEDULES),
     "seed": ("a whole number from 0", lambda v: v == 0 or _is_count(v)),
     "initialiser": (f"one of {', '.join(INITIALISERS)}", lambda v: v in INITIALISERS),
     "dtype": ("float64 or float32", lambda v: v in ("float64", "float32")),
-    "held_out": ("a share from 0 to below 1", lambda v: _is_number(v) and 0 <= v < 1),
+    "held_out": ("a share from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1),
 }
 _LISTS = ("inputs", "targets", "parameters", "functions")
 _TABLES = ("sizes", "constants", "facts", "activation", "loss", "layer", "train")
@@ -238,7 +239,7 @@ class _Reader:
 
     def numbers(self, key: str) -> dict[str, float | int]:
         for name, value in self.table(key).items():
-            if not _is_number(value):
+            if not is_number(value):
                 raise self.error(f"'{key}.{name}' must be a finite number", (key, name))
         return dict(self.table(key))
 

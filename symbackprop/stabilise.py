@@ -50,8 +50,9 @@ def _logs_of_stored(equation: Equation, equations: Sequence[Equation], functions
     for term in equation.terms:
         swap: dict[Expr, Expr] = {}
         for log in term.body.atoms(sympy.log):
-            argument = cast(Expr, log.args[0])
-            unfolded = argument
+            argument = unfolded = cast(Expr, log.args[0])
+            if argument.atoms(sympy.Function, Call):
+                continue
             for e in elements_of(argument):
                 if e.name in definitions and e.name != equation.name:
                     d = definitions[e.name]
@@ -59,7 +60,10 @@ def _logs_of_stored(equation: Equation, equations: Sequence[Equation], functions
                     unfolded = unfolded.xreplace({e: body})
             unfolded = unfold_calls(unfolded, functions)
             if unfolded != argument and unfolded.has(sympy.exp) and not unfolded.has(sympy.Piecewise):
-                swap[log] = _log_of(unfolded)
+                split = _log_of(unfolded)
+                # Better only if no logarithm is left of something that may underflow.
+                if not any(rest.has(sympy.exp) for rest in split.atoms(sympy.log)):
+                    swap[log] = split
         terms.append(replace(term, body=cast(Expr, term.body.xreplace(swap))))
     return replace(equation, terms=tuple(terms))
 

@@ -99,7 +99,6 @@ def test_different_numbers_of_examples_are_refused(module_of):
     "text",
     [
         "3 -> relu -> squared_error",
-        network("L = 1"),
         network("z[n] = sum(d, x[n,d]*w[n])\nL = mean(n, z[n]) + c"),
         network("L = c", HEAD.replace("x[n,d]", "x[n,n]")),
         network("L = sum(q, c*w[d])"),
