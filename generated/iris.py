@@ -116,7 +116,7 @@ def inputs(X, dtype=DTYPE):
 def targets(Y, dtype=DTYPE):
     """The targets as a list of arrays: y; what is assumed of them is checked."""
     arrays = _arrays(Y, TARGETS, dtype, one_hot=True)
-    y, = arrays
+    (y,) = arrays
     if not np.allclose(y.sum(axis=1), 1, atol=1e-5):
         raise ValueError("the data must satisfy sum(k, y[n,k]) = 1")
     return arrays
@@ -150,12 +150,16 @@ def init(seed=0, dtype=DTYPE, sizes=None):
     rng = np.random.default_rng(seed)
     params = {}
     shape = (size["D"], size["H"])
-    scale = 2.449489742783178 * math.sqrt(1 / ((size['D']) + (size['H'])))  # sqrt(6/(fan_in + fan_out))
+    fan_in = size["D"]
+    fan_out = size["H"]
+    scale = math.sqrt(6 / (fan_in + fan_out))
     params["W1"] = np.asarray(rng.uniform(-scale, scale, shape), dtype)
     shape = (size["H"],)
     params["b1"] = np.full(shape, 0, dtype)
     shape = (size["H"], size["K"])
-    scale = 2.449489742783178 * math.sqrt(1 / ((size['H']) + (size['K'])))  # sqrt(6/(fan_in + fan_out))
+    fan_in = size["H"]
+    fan_out = size["K"]
+    scale = math.sqrt(6 / (fan_in + fan_out))
     params["W2"] = np.asarray(rng.uniform(-scale, scale, shape), dtype)
     shape = (size["K"],)
     params["b2"] = np.full(shape, 0, dtype)

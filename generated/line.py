@@ -96,8 +96,7 @@ def inputs(X, dtype=DTYPE):
 
 def targets(Y, dtype=DTYPE):
     """The targets as a list of arrays: y; what is assumed of them is checked."""
-    arrays = _arrays(Y, TARGETS, dtype, one_hot=False)
-    return arrays
+    return _arrays(Y, TARGETS, dtype, one_hot=False)
 
 
 def _count(x, y):
@@ -128,10 +127,10 @@ def init(seed=0, dtype=DTYPE, sizes=None):
     rng = np.random.default_rng(seed)
     params = {}
     shape = ()
-    scale = 0.1  # 0
+    scale = 0.1
     params["slope"] = np.asarray(scale * rng.standard_normal(shape), dtype)
     shape = ()
-    scale = 0.1  # 0
+    scale = 0.1
     params["intercept"] = np.asarray(scale * rng.standard_normal(shape), dtype)
     return params
 

@@ -282,33 +282,19 @@ class _Module:
     def _parameter(self, array: Array) -> dict[str, Any]:
         start = dict(self.network.starts).get(array.name)
         shape = [self._size_of(a) for a in array.axes]
-        scale = "0.0"
-        distribution = "constant"
-        if start is None and not array.axes:
-            distribution, scale = "normal", "0.1"
-        elif start is not None:
-            distribution = start.distribution
-            fans = {
-                "fan_in": " * ".join(f"size[{self._size_of(a)!r}]" for a in start.fan_in) or "1",
-                "fan_out": " * ".join(f"size[{self._size_of(a)!r}]" for a in start.fan_out) or "1",
-            }
-            scale = self._scale(start.scale, fans)
+        product = {
+            name: " * ".join(f'size["{self._size_of(a)}"]' for a in axes) or "1"
+            for name, axes in (("fan_in", start.fan_in if start else ()), ("fan_out", start.fan_out if start else ()))
+        }
+        scale = start.scale if start else "0" if array.axes else "0.1"
         return {
             "key": array.name,
-            "axes": ", ".join(array.axes),
             "shape": shape,
-            "distribution": distribution,
-            "scale": scale,
-            "formula": start.scale if start else "0",
+            "distribution": start.distribution if start else "constant" if array.axes else "normal",
+            # The catalogue's formula is Python as it stands, but for the name of the root.
+            "scale": scale.replace("sqrt(", "math.sqrt(").replace("/", " / "),
+            "fans": [(name, code) for name, code in product.items() if name in scale],
         }
-
-    @staticmethod
-    def _scale(formula: str, fans: Mapping[str, str]) -> str:
-        source = Source("<initialiser>", formula)
-        scope = Scope({"fan_in": (), "fan_out": ()}, {}, Sizes())
-        body = Lowering(source, scope).scalar(parse_expression(source))
-        writer = NumpyWriter(Names(), Style(), pieces={k: f"({v})" for k, v in fans.items()}, scalars=True)
-        return writer.expression(body).replace("np.sqrt", "math.sqrt")
 
     def _data_array(self, array: Array) -> dict[str, Any]:
         return {

@@ -91,6 +91,8 @@ class _Matrices:
         for i in absent:
             size = size_symbol(self.style.sizes[base_name(i.name)])
             term = Term(term.body * size, tuple(j for j in term.over if j != i))
+        if not term.over and not self.frame:
+            return self.writer.expression(term.body)
         if not term.over:
             text, binding = self.elementwise(term.body, self.frame)
             if self.frame and not indices_of(term.body):

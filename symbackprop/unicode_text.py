@@ -67,4 +67,4 @@ class TextWriter(Writer):
         text = self.reduction(name, over, inside)
         if outside == 1:
             return text, PRODUCT
-        return f"{self.expression(outside, PRODUCT + (outside.is_Rational is not True))}{self.times}{text}", PRODUCT
+        return f"{self.expression(outside, PRODUCT)}{self.times}{text}", PRODUCT

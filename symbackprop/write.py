@@ -360,8 +360,8 @@ class Writer:
             outside = -outside
         elif inside.could_extract_minus_sign() and not isinstance(inside, sympy.Add):
             negative, inside = True, -inside
-        if isinstance(inside, sympy.Mul) and self.split(inside)[0] < 0 and not negative:
-            pass
+        if isinstance(inside, sympy.Add) and -inside in self.style.differences and inside not in self.style.differences:
+            negative, inside = not negative, -inside
         text, binding = self.scaled(outside, name, term.over, inside)
         return (self.minus + text, SUM) if negative else (text, binding)
 
@@ -384,12 +384,11 @@ class Writer:
         """A sum of terms."""
         text = ""
         for term in terms:
-            one, binding = self.term(term)
+            one = self.term(term)[0]
             if one.startswith(self.minus) and text:
                 text += f" {self.minus} {one[len(self.minus) :]}"
             else:
                 text += (" + " if text else "") + one
-            del binding
         return text or "0"
 
     def equation(self, equation: Equation) -> str:
