@@ -1,11 +1,12 @@
 """Back-propagation derived symbolically, explained step by step, and emitted as one readable NumPy file.
 
-    from symbackprop import declare, derive, explain, emit
+    from symbackprop import check, declare, derive, emit, explain
 
     network = declare("64 -> dense(32, relu) -> dense(10, softmax) -> cross_entropy")
     derivation = derive(network)
     print(explain(derivation, format="text", form="matrix"))
     source = emit(derivation)
+    print(check(derivation, "dL/dz2[n,k] = (p[n,k] - y[n,k])/N"))
 
 The verbs are imported when they are first used, so that `symbackprop --help` does not wait for SymPy.
 """
@@ -27,6 +28,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .check import Verdict, check
     from .declare import declare
     from .derive import derive
     from .emit import emit
@@ -43,14 +45,16 @@ __all__ = [
     "Network",
     "NetworkError",
     "SymbackpropError",
+    "Verdict",
+    "check",
     "declare",
     "derive",
     "emit",
     "explain",
 ]
 
-_VERBS = ("declare", "derive", "emit", "explain")
-_HOMES = {**{verb: verb for verb in _VERBS}, "Network": "notation", "Derivation": "notation"}
+_VERBS = ("check", "declare", "derive", "emit", "explain")
+_HOMES = {**{verb: verb for verb in _VERBS}, "Network": "notation", "Derivation": "notation", "Verdict": "check"}
 
 
 class _Package(ModuleType):

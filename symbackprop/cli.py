@@ -1,12 +1,15 @@
 """The command line: `symbackprop derive|check|emit|train|generate|networks|catalogue`.
 
-Exit status 0: done; 1: something differs (`generate --check`); 2: an error, told in one place and without a traceback.
+Exit status 0: done; 1: something differs (`generate --check`) or a claim is wrong (`check`);
+2: an error, told in one place and without a traceback.
 SymPy and NumPy are imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
     derive.add_argument("--format", choices=["text", "latex", "markdown", "json"], default="text")
     _output(derive, required=False)
     derive.set_defaults(run=_derive)
+
+    check = commands.add_parser("check", help="say whether claimed formulas are right")
+    check.add_argument("network", help=NETWORK_HELP)
+    check.add_argument("claims", nargs="+", metavar="CLAIM", help="such as 'dL/dz2[n,k] = (p[n,k] - y[n,k])/N'")
+    check.add_argument("--json", action="store_true", help="print the verdicts as JSON")
+    check.set_defaults(run=_check)
 
     emit = commands.add_parser("emit", help="write a standalone module that trains the network")
     emit.add_argument("network", help=NETWORK_HELP)
@@ -109,6 +118,20 @@ def _derive(options: argparse.Namespace) -> int:
     from .explain import explain
 
     return _deliver(explain(derive(options.network, options.wrt), options.format, options.form), options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .check import check
+    from .derive import derive
+
+    derivation = derive(options.network)
+    verdicts = [check(derivation, claim) for claim in options.claims]
+    if options.json:
+        print(json.dumps([dataclasses.asdict(v) for v in verdicts], indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(map(str, verdicts)))
+    found = {v.verdict for v in verdicts}
+    return 2 if "not understood" in found else int("refuted" in found)
 
 
 def _emit(options: argparse.Namespace) -> int:

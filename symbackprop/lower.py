@@ -75,7 +75,7 @@ class Scope:
     """What names mean: arrays with their axes, functions, sizes, and the equations made on the way.
 
     `renamed` and `leading` serve formulas written for one example: their names stand for others, and the arrays
-    that are not parameters get the leading axes in front.
+    that are not parameters get the leading axes in front. Where `free`, letters need not be bound (claims leave them so).
     """
 
     axes: dict[str, tuple[str, ...]]
@@ -89,6 +89,7 @@ class Scope:
     led: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     examples: str | None = None
+    free: bool = False
     parameters: frozenset[str] = frozenset()
 
     def names(self) -> list[str]:
@@ -322,7 +323,7 @@ class Lowering:
             shape = f"{name}[{','.join(axes)}]" if axes else f"'{name}', a scalar"
             raise self.error(f"'{node.name}' has {given} here but is declared as {shape}", node)
         for letter, axis, place in zip(letters, axes, self._index_nodes(node, len(letters)), strict=True):
-            if letter not in bound and letter not in scope.leading:
+            if letter not in bound and letter not in scope.leading and not scope.free:
                 raise self.error(f"the index '{letter}' is neither summed nor on the left side", place)
             if letter == scope.examples and name in scope.parameters:
                 raise self.error(f"'{letter}' counts the examples and cannot index the parameter {name}[{','.join(axes)}]", place)

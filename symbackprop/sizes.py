@@ -59,6 +59,10 @@ class Sizes:
             self._number[a] = self._number.pop(b)
         return None
 
+    def all_letters(self) -> list[str]:
+        """Every letter that was used."""
+        return list(self._parent)
+
     def letters(self) -> list[str]:
         """One letter for each range."""
         return [i for i in self._parent if self.root(i) == i]

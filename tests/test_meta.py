@@ -27,7 +27,7 @@ LEVELS = (
     {"layers"},
     {"declare"},
     {"derive"},
-    {"explain", "emit"},
+    {"explain", "emit", "check"},
     {"train", "generated"},
     {"cli", "__init__"},
     {"__main__"},
