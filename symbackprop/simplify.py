@@ -10,6 +10,7 @@ the old one was not is never chosen. `RULES` is the order; `simplify` repeats it
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -57,6 +58,15 @@ class Known:
     sums: tuple[Fact, ...]
     functions: Mapping[str, Function]
     sizes: Mapping[str, Symbol]
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, list[tuple[Expr, Expr]]]:
+        """The definitions that read each array: only these can apply where the array occurs."""
+        found: dict[str, list[tuple[Expr, Expr]]] = {}
+        for target, body in self.definitions:
+            for name in dict.fromkeys(e.name for e in elements_of(body)):
+                found.setdefault(name, []).append((target, body))
+        return found
 
 
 def simplify(
@@ -156,7 +166,9 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
     best: tuple[Expr, str] | None = None
     if cost(expr) > _LARGEST:
         return None
-    todo = [pair for target, body in known.definitions for pair in _anchors(target, body, expr)]
+    names = dict.fromkeys(e.name for e in elements_of(expr))
+    near = dict.fromkeys(pair for name in names for pair in known.by_name.get(name, ()))
+    todo = [pair for target, body in near for pair in _anchors(target, body, expr)]
     todo += list(_function_instances(expr, known))
     for target, body in todo:
         for new in _folded(expr, target, body):
