@@ -209,14 +209,14 @@ def score(params, X, Y):
 def sgd(w, g, state, eta, t):
     """One update of the weight `w` by its gradient `g`, in place."""
     # w = w - eta*g
-    w -= g * eta
+    w -= eta * g
 
 
 def momentum(w, g, state, eta, t, mu=0.9):
     """One update of the weight `w` by its gradient `g`, in place (Polyak 1964)."""
     v = state["v"]
     # v = mu*v + g
-    v[...] = g + mu * v
+    v[...] = mu * v + g
     # w = w - eta*v
     w -= eta * v
 
@@ -225,27 +225,27 @@ def nesterov(w, g, state, eta, t, mu=0.9):
     """One update of the weight `w` by its gradient `g`, in place (Nesterov 1983; Sutskever, Martens, Dahl, Hinton 2013)."""
     v = state["v"]
     # v = mu*v + g
-    v[...] = g + mu * v
+    v[...] = mu * v + g
     # w = w - eta*(g + mu*v)
-    w -= (g + mu * v) * eta
+    w -= eta * (mu * v + g)
 
 
 def adagrad(w, g, state, eta, t, epsilon=1e-10):
     """One update of the weight `w` by its gradient `g`, in place (Duchi, Hazan, Singer 2011)."""
     v = state["v"]
     # v = v + g^2
-    v[...] = g ** 2 + v
+    v[...] = v + g ** 2
     # w = w - eta*g/(sqrt(v) + epsilon)
-    w -= g * eta / (epsilon + np.sqrt(v))
+    w -= eta * g / (np.sqrt(v) + epsilon)
 
 
 def rmsprop(w, g, state, eta, t, rho=0.99, epsilon=1e-08):
     """One update of the weight `w` by its gradient `g`, in place (Tieleman, Hinton 2012)."""
     v = state["v"]
     # v = rho*v + (1 - rho)*g^2
-    v[...] = g ** 2 * (1 - rho) + rho * v
+    v[...] = (1 - rho) * g ** 2 + rho * v
     # w = w - eta*g/(sqrt(v) + epsilon)
-    w -= g * eta / (epsilon + np.sqrt(v))
+    w -= eta * g / (np.sqrt(v) + epsilon)
 
 
 def adam(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
@@ -253,11 +253,11 @@ def adam(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     m = state["m"]
     v = state["v"]
     # m = beta_1*m + (1 - beta_1)*g
-    m[...] = g * (1 - beta_1) + beta_1 * m
+    m[...] = (1 - beta_1) * g + beta_1 * m
     # v = beta_2*v + (1 - beta_2)*g^2
-    v[...] = g ** 2 * (1 - beta_2) + beta_2 * v
+    v[...] = (1 - beta_2) * g ** 2 + beta_2 * v
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    w -= eta * m / ((1 - beta_1 ** t) * (epsilon + np.sqrt(v / (1 - beta_2 ** t))))
+    w -= eta * m / ((1 - beta_1 ** t) * (np.sqrt(v / (1 - beta_2 ** t)) + epsilon))
 
 
 def adamw(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08, lambda_=0.01):
@@ -265,22 +265,22 @@ def adamw(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08, lambda_=
     m = state["m"]
     v = state["v"]
     # m = beta_1*m + (1 - beta_1)*g
-    m[...] = g * (1 - beta_1) + beta_1 * m
+    m[...] = (1 - beta_1) * g + beta_1 * m
     # v = beta_2*v + (1 - beta_2)*g^2
-    v[...] = g ** 2 * (1 - beta_2) + beta_2 * v
+    v[...] = (1 - beta_2) * g ** 2 + beta_2 * v
     # w = w - eta*((m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon) + lambda*w)
-    w -= (w * lambda_ + m / ((1 - beta_1 ** t) * (epsilon + np.sqrt(v / (1 - beta_2 ** t))))) * eta
+    w -= eta * (lambda_ * w + m / ((1 - beta_1 ** t) * (np.sqrt(v / (1 - beta_2 ** t)) + epsilon)))
 
 
 # name: (update, names of its state, usual learning rate, names of its constants)
 OPTIMIZERS = {
     "sgd": (sgd, (), 0.1, ()),
-    "momentum": (momentum, ("v", ), 0.05, ("mu", )),
-    "nesterov": (nesterov, ("v", ), 0.05, ("mu", )),
-    "adagrad": (adagrad, ("v", ), 0.1, ("epsilon", )),
-    "rmsprop": (rmsprop, ("v", ), 0.01, ("rho", "epsilon", )),
-    "adam": (adam, ("m", "v", ), 0.01, ("beta_1", "beta_2", "epsilon", )),
-    "adamw": (adamw, ("m", "v", ), 0.01, ("beta_1", "beta_2", "epsilon", "lambda_", )),
+    "momentum": (momentum, ("v",), 0.05, ("mu",)),
+    "nesterov": (nesterov, ("v",), 0.05, ("mu",)),
+    "adagrad": (adagrad, ("v",), 0.1, ("epsilon",)),
+    "rmsprop": (rmsprop, ("v",), 0.01, ("rho", "epsilon")),
+    "adam": (adam, ("m", "v"), 0.01, ("beta_1", "beta_2", "epsilon")),
+    "adamw": (adamw, ("m", "v"), 0.01, ("beta_1", "beta_2", "epsilon", "lambda_")),
 }
 
 
@@ -306,10 +306,17 @@ def staircase(eta_0, t, factor=0.5, every=1000):
 
 def cosine(eta_0, t, total=10000):
     """The learning rate after `t` updates: eta_0*(1 + cos(pi*min(t, total)/total))/2"""
-    return eta_0 * (1 + np.cos(3.141592653589793 * np.minimum(t, total) / total)) / 2
+    return eta_0 * (1 + np.cos(np.pi * np.minimum(t, total) / total)) / 2
 
 
-SCHEDULES = {"constant": constant, "inverse_time": inverse_time, "exponential": exponential, "staircase": staircase, "cosine": cosine}
+# name: (learning rate, names of its constants)
+SCHEDULES = {
+    "constant": (constant, ()),
+    "inverse_time": (inverse_time, ("decay",)),
+    "exponential": (exponential, ("decay",)),
+    "staircase": (staircase, ("factor", "every")),
+    "cosine": (cosine, ("total",)),
+}
 
 
 class Trainer:
@@ -320,7 +327,7 @@ class Trainer:
     name. `state` holds the optimiser's arrays by parameter, `steps` counts updates.
     """
 
-    def __init__(self, params, batch_size=11, optimizer="adam", learning_rate=None, schedule="constant", **constants):
+    def __init__(self, params, batch_size=11, optimizer="sgd", learning_rate=None, schedule="constant", **constants):
         for name, table in ((optimizer, OPTIMIZERS), (schedule, SCHEDULES)):
             if name not in table:
                 raise ValueError(f"unknown {name!r}: choose one of {', '.join(table)}")
@@ -332,8 +339,8 @@ class Trainer:
         self._update, states, usual, own = OPTIMIZERS[optimizer]
         self.learning_rate = usual if learning_rate is None else float(learning_rate)
         self._constants = {k: constants.pop(k) for k in own if k in constants}
-        self._rate = SCHEDULES[schedule]
-        self._rate_constants = {k: constants.pop(k) for k in self._rate.__code__.co_varnames[2:] if k in constants}
+        self._rate, own = SCHEDULES[schedule]
+        self._rate_constants = {k: constants.pop(k) for k in own if k in constants}
         if constants:
             raise TypeError(f"{optimizer} and {schedule} have no constant {next(iter(constants))!r}")
         self.state = {name: {s: np.zeros_like(w) for s in states} for name, w in self.params.items()}
@@ -388,10 +395,18 @@ def fit(
         if not np.all(np.isfinite(a)):
             raise ValueError(f"'{key}' holds values that are not finite numbers")
     if params is None:
-        found = {s: n for arrays, shapes in ((x, INPUTS), (y, TARGETS)) for a, shape in zip(arrays, shapes.values()) for s, n in zip(shape, a.shape) if s}
+        shapes = [*INPUTS.values(), *TARGETS.values()]
+        found = {s: n for a, shape in zip([*x, *y], shapes) for s, n in zip(shape, a.shape) if s}
         params = init(seed, dtype, {s: found[s] for s, n in SIZES.items() if n is None and s in found})
     trainer = Trainer(params, batch_size, optimizer, learning_rate, schedule, **constants)
-    settings = {"optimizer": optimizer, "batch_size": batch_size, "learning_rate": trainer.learning_rate, "schedule": schedule, "seed": seed, **constants}
+    settings = {
+        "optimizer": optimizer,
+        "learning_rate": trainer.learning_rate,
+        "schedule": schedule,
+        "batch_size": batch_size,
+        "seed": seed,
+        **constants,
+    }
     history = []
     if resume and checkpoint is None:
         raise ValueError("resume needs the checkpoint's file")

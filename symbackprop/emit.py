@@ -376,7 +376,9 @@ class _Module:
     def _optimizer(self, row: catalogue.Optimiser) -> dict[str, Any]:
         names = Names(("np",))
         scope = Scope(dict.fromkeys(("w", "g", "eta", "t", *row.state, *row.constants), ()), {}, Sizes())
-        writer = NumpyWriter(names, Style({"g": 3, "w": 2}), scalars=True)
+        # Rates first, small safety constants last, as the papers write them.
+        order = {"w": 2, "g": 3, **dict.fromkeys(row.state, 4), **dict.fromkeys(row.constants, 5), "eta": 6, "epsilon": 0}
+        writer = NumpyWriter(names, Style(order), scalars=True)
         lines: list[tuple[str, str]] = []
         for text in row.equations:
             source = Source(f"<optimiser {row.name}>", text)
@@ -415,7 +417,8 @@ class _Module:
         writer = NumpyWriter(names, Style(), scalars=True)
         code = writer.expression(body)
         arguments = ["eta_0", "t", *(f"{names[k]}={_number(sympy.Rational(v))}" for k, v in row.constants.items())]
-        return {"name": row.name, "arguments": ", ".join(arguments), "code": code, "formula": row.formula}
+        constants = [names[k] for k in row.constants]
+        return {"name": row.name, "arguments": ", ".join(arguments), "constants": constants, "code": code, "formula": row.formula}
 
 
 def _used(equation: Equation) -> set[str]:

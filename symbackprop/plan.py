@@ -107,7 +107,7 @@ class NumpyWriter(Writer):
 
     def split(self, expr: Expr) -> tuple[int, list[Expr], list[Expr]]:
         numbers = [a for a in sympy.Mul.make_args(expr) if a.is_number]
-        if any(not n.is_Rational for n in numbers):
+        if any(not n.is_Rational and n != sympy.pi for n in numbers):
             # sqrt(2)/sqrt(pi) is one number, not three operations
             value = sympy.Rational(repr(float(sympy.Mul(*numbers))))
             expr = sympy.Mul(*(a for a in sympy.Mul.make_args(expr) if not a.is_number)) * value
