@@ -12,14 +12,12 @@ from sympy import Expr
 
 from . import catalogue
 from .derive import FOLDED_TO, derive
-from .errors import EmitError, Source, suggest
+from .errors import EmitError, suggest
 from .functions import catalogue_functions
-from .lower import Lowering, Scope
 from .notation import Array, Call, Derivation, Element, Equation, Fact, Function, Network, Term
-from .parse import Name, parse_definition, parse_expression
 from .plan import Names, NumpyWriter, Planner, Statement
+from .recipes import number_text, plan_optimiser, plan_schedule
 from .render import render
-from .sizes import Sizes
 from .stabilise import share, stabilise, stable_function
 from .write import Style, Writer, style_of
 
@@ -184,7 +182,7 @@ class _Module:
             "dtype": self.dtype,
             "sizes": [(n, v) for n, v in self.numbers.items()],
             "batch_size_name": self._batch_size_name(),
-            "constants": [(self.names[n], _number(v), n) for n, v in network.constants],
+            "constants": [(self.names[n], number_text(v), n) for n, v in network.constants],
             "parameters": [self._parameter(a) for a in network.arrays if a.role == "parameter"],
             "inputs": [self._data_array(a) for a in network.arrays if a.role == "input"],
             "targets": [self._data_array(a) for a in network.arrays if a.role == "target"],
@@ -198,8 +196,8 @@ class _Module:
             "loss": self.names[network.loss],
             "prediction": self.names[network.prediction] if network.prediction else None,
             "gradients": [(w, self.names[derivation.adjoints[w]]) for w in derivation.wrt],
-            "optimizers": [self._optimizer(o) for o in catalogue.OPTIMISERS.values()],
-            "schedules": [self._schedule(s) for s in catalogue.SCHEDULES.values()],
+            "optimizers": [plan_optimiser(o) for o in catalogue.OPTIMISERS.values()],
+            "schedules": [plan_schedule(s) for s in catalogue.SCHEDULES.values()],
             "defaults": {
                 "epochs": int(defaults.get("epochs", 100)),
                 "batch_size": int(defaults.get("batch_size", 32)),
@@ -332,7 +330,9 @@ class _Module:
             own = Names(given=given)
             planner = Planner(own, Style())
             statements = [planner.statement(e) for e in lines]
-            defaults = [""] * (len(function.parameters) - len(function.defaults)) + [f"={_number(d)}" for d in function.defaults]
+            defaults = [""] * (len(function.parameters) - len(function.defaults)) + [
+                f"={number_text(d)}" for d in function.defaults
+            ]
             helpers.append(
                 {
                     "name": self.names[function.name],
@@ -355,7 +355,7 @@ class _Module:
         for f in self.network.facts:
             body = f.term.body
             if isinstance(body, Element) and len(f.term.over) == 1 and f.value.is_number and self.network.labels != "one-hot":
-                found.append((body.name, body.indices.index(f.term.over[0]), _number(f.value)))
+                found.append((body.name, body.indices.index(f.term.over[0]), number_text(f.value)))
         return found
 
     def _fact_text(self, fact: Fact) -> str:
@@ -373,53 +373,6 @@ class _Module:
             "arrays": [self.names[a] for a in self.arrays if a in {e.name for e in fact.term.body.atoms(Element)}],
         }
 
-    def _optimizer(self, row: catalogue.Optimiser) -> dict[str, Any]:
-        names = Names(("np",))
-        scope = Scope(dict.fromkeys(("w", "g", "eta", "t", *row.state, *row.constants), ()), {}, Sizes())
-        # Rates first, small safety constants last, as the papers write them.
-        order = {"w": 2, "g": 3, **dict.fromkeys(row.state, 4), **dict.fromkeys(row.constants, 5), "eta": 6, "epsilon": 0}
-        writer = NumpyWriter(names, Style(order), scalars=True)
-        lines: list[tuple[str, str]] = []
-        for text in row.equations:
-            source = Source(f"<optimiser {row.name}>", text)
-            definition = parse_definition(source)
-            left = cast(Name, definition.left).name
-            right = Lowering(source, scope).scalar(definition.right)
-            step = sympy.expand(right - Element("w")) if left == "w" else None
-            if step is not None:
-                # one subtraction in place instead of a second array
-                code = f"w -= {writer.expression(-self._unexpanded(right))}"
-            else:
-                code = f"{left}[...] = {writer.expression(right)}"
-            lines.append((text, code))
-        arguments = ["w", "g", "state", "eta", "t"]
-        arguments += [f"{names[k]}={_number(sympy.Rational(v))}" for k, v in row.constants.items()]
-        return {
-            "name": row.name,
-            "arguments": ", ".join(arguments),
-            "constants": [(names[k], k) for k in row.constants],
-            "state": list(row.state),
-            "lines": lines,
-            "learning_rate": row.learning_rate,
-            "source": row.source,
-        }
-
-    @staticmethod
-    def _unexpanded(right: Expr) -> Expr:
-        """`right - w` without multiplying anything out."""
-        return sympy.Add(*(a for a in sympy.Add.make_args(right) if a != Element("w")))
-
-    def _schedule(self, row: catalogue.Schedule) -> dict[str, Any]:
-        names = Names(("np",))
-        source = Source(f"<schedule {row.name}>", row.formula)
-        scope = Scope(dict.fromkeys(("eta_0", "t", *row.constants), ()), {}, Sizes())
-        body = Lowering(source, scope).scalar(parse_expression(source))
-        writer = NumpyWriter(names, Style(), scalars=True)
-        code = writer.expression(body)
-        arguments = ["eta_0", "t", *(f"{names[k]}={_number(sympy.Rational(v))}" for k, v in row.constants.items())]
-        constants = [names[k] for k in row.constants]
-        return {"name": row.name, "arguments": ", ".join(arguments), "constants": constants, "code": code, "formula": row.formula}
-
 
 def _used(equation: Equation) -> set[str]:
     return {e.name for t in equation.terms for e in t.body.atoms(Element)}
@@ -427,10 +380,6 @@ def _used(equation: Equation) -> set[str]:
 
 def _words(text: str) -> set[str]:
     return set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
-
-
-def _number(value: Expr) -> str:
-    return str(value.p) if value.q == 1 and abs(value.p) < 10**15 else repr(float(value))
 
 
 def _plain(text: str) -> str:

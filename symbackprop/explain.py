@@ -6,10 +6,8 @@ the recorded steps and rewrites, so nothing is explained that was not done.
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import sympy
@@ -20,11 +18,12 @@ from .derive import closed_form
 from .errors import SymbackpropError, suggest
 from .latex import LatexWriter, latex_name
 from .matrix import matrix_equation
-from .notation import Derivation, Element, Equation, Index, Network, Step, Term, base_name, index, indices_of, size_symbol
+from .notation import Derivation, Element, Equation, Network, Step, Term, index, indices_of, size_symbol
 from .plan import Names, Planner
 from .render import render
+from .scalars import scalar_results
 from .unicode_text import TextWriter
-from .write import Style, Writer, style_of
+from .write import Formula, Style, Writer, style_of
 
 FORMATS = ("text", "markdown", "latex", "json")
 FORMS = ("index", "matrix", "scalar")
@@ -40,16 +39,6 @@ KINDS = {
     "one": "one (a plain sum)",
     "other": "derivative of this step",
 }
-_MOST_SCALARS = 36  # weights that are written out one by one
-_LONGEST = 60  # terms of one scalar formula
-
-
-@dataclass(frozen=True)
-class Formula:
-    """One formula, in the forms that people read."""
-
-    text: str
-    latex: str
 
 
 def explain(derivation: Derivation, format: str = "text", form: str = "index") -> str:
@@ -103,7 +92,7 @@ class _Explanation:
 
     def document(self) -> dict[str, Any]:
         network = self.network
-        scalars = self.scalar_results() if self.form == "scalar" else []
+        scalars = [f for formulas in self.scalars().values() for f in formulas] if self.form == "scalar" else []
         return {
             "title": network.name,
             "network": network.text,
@@ -125,6 +114,9 @@ class _Explanation:
     @property
     def layout(self) -> Form:
         return "matrix" if self.form == "matrix" else "index"
+
+    def scalars(self) -> dict[str, list[Formula]]:
+        return scalar_results(self.derivation, self.style, self.latex(self.style))
 
     def gradients(self) -> list[Equation]:
         by_name = {e.name: e for e in self.derivation.equations}
@@ -320,80 +312,12 @@ class _Explanation:
             )
         return result
 
-    # ------------------------------------------------------------------ scalars
-
-    def scalar_results(self) -> list[Formula]:
-        """∂L/∂w for each weight by name, sums written out; nothing where there are too many weights or terms."""
-        by_name = {i.name: i for i in self.network.indices}
-        result: list[Formula] = []
-        for name in self.derivation.wrt:
-            numbers = [by_name[a].number for a in self.arrays[name].axes]
-            if any(n is None for n in numbers):
-                return []
-            equation = closed_form(self.derivation, name)
-            for place in itertools.product(*(range(1, cast(int, n) + 1) for n in numbers)):
-                one = self._at(equation, place, by_name)
-                if one is None or len(result) >= _MOST_SCALARS:
-                    return []
-                result.append(self._scalar(name, place, one))
-        return result
-
-    def _at(self, equation: Equation, place: Sequence[int], by_name: dict[str, Index]) -> Equation | None:
-        """The equation for one element, every sum but that over examples written out."""
-        start = dict(zip(equation.target.indices, map(sympy.Integer, place), strict=True))
-        terms: list[Term] = []
-        numbers_of_sizes = {size_symbol(i.size): sympy.Integer(i.number) for i in by_name.values() if i.number is not None}
-        for term in equation.terms:
-            numbers = {i: by_name[base_name(i.name)].number for i in term.over}
-            inner = [i for i in term.over if numbers[i] is not None]
-            kept = tuple(i for i in term.over if numbers[i] is None)
-            if any(i.name != self.network.batch for i in kept):
-                return None
-            for values in itertools.product(*(range(1, cast(int, numbers[i]) + 1) for i in inner)):
-                if len(terms) > _LONGEST:
-                    return None
-                rename = {**numbers_of_sizes, **start, **dict(zip(inner, map(sympy.Integer, values), strict=True))}
-                terms.append(Term(cast(Expr, term.body.xreplace(rename)), kept))
-        merged: dict[tuple[Symbol, ...], Expr] = {}
-        for t in terms:
-            merged[t.over] = merged.get(t.over, sympy.S.Zero) + t.body
-        return Equation(Element(equation.name, *map(sympy.Integer, place)), tuple(Term(b, o) for o, b in merged.items()))
-
-    def _scalar(self, name: str, place: Sequence[int], equation: Equation) -> Formula:
-        """One weight's derivative for one example; the mean over the examples is said once, in words, before."""
-        batch = self.network.batch
-        style = replace(self.style, hidden=frozenset((batch,)) if batch else frozenset[str]())
-        averaged = ""
-        latex_mean = ""
-        terms = equation.terms
-        if batch is not None and len(terms) == 1 and [i.name for i in terms[0].over] == [batch]:
-            size = Symbol(style.sizes[batch], integer=True, positive=True)
-            body = sympy.Mul(terms[0].body, size)
-            if isinstance(terms[0].body, sympy.Add):
-                body = sympy.Add(*(a * size for a in terms[0].body.args))
-            if not body.has(size):
-                averaged, latex_mean = f"mean_{batch} ", rf"\operatorname*{{mean}}_{{{latex_name(batch)}}} \; "
-                terms = (Term(body),)
-            else:
-                averaged, latex_mean = f"Σ_{batch} ", rf"\sum_{{{latex_name(batch)}}} "
-                terms = (Term(terms[0].body),)
-        target = Element(name, *map(sympy.Integer, place))
-        text, latex = TextWriter(style), LatexWriter(self.latex(style))
-        loss = Element(self.network.loss)
-        right, latex_right = text.terms(terms), latex.terms(terms)
-        if averaged and (" + " in right or " − " in right):
-            right, latex_right = f"[{right}]", rf"\left[{latex_right}\right]"
-        return Formula(
-            f"∂{text.element(loss)}/∂{text.element(target)} = {averaged}{right}",
-            rf"\frac{{\partial {latex.element(loss)}}}{{\partial {latex.element(target)}}} = {latex_mean}{latex_right}",
-        )
-
     # ------------------------------------------------------------------ JSON
 
     def as_json(self) -> dict[str, Any]:
         derivation, plain = self.derivation, Writer(self.style)
         planner = Planner(Names(("np",)), replace(self.style, adjoints={}))
-        scalars = self._scalars_by_name()
+        scalars = self.scalars()
         gradients: dict[str, Any] = {}
         for name, equation in zip(derivation.wrt, self.gradients(), strict=True):
             matrix = matrix_equation(equation, self.latex(self.style), latex=True)
@@ -401,7 +325,7 @@ class _Explanation:
             gradients[name] = {
                 "index": latex,
                 "matrix": matrix if matrix is not None else latex,
-                "scalar": scalars.get(name, []),
+                "scalar": [f.latex for f in scalars.get(name, [])],
                 "numpy": planner.statement(equation).code,
                 "formula": plain.terms(closed_form(derivation, name).terms),
             }
@@ -420,19 +344,6 @@ class _Explanation:
             "facts": [f.text for f in self.facts()],
             "steps": steps,
         }
-
-    def _scalars_by_name(self) -> dict[str, list[str]]:
-        all_scalars = self.scalar_results()
-        result: dict[str, list[str]] = {}
-        position = 0
-        numbers = {i.name: i.number for i in self.network.indices}
-        for name in self.derivation.wrt if all_scalars else ():
-            count = 1
-            for a in self.arrays[name].axes:
-                count *= cast(int, numbers[a])
-            result[name] = [s.latex for s in all_scalars[position : position + count]]
-            position += count
-        return result
 
     def _step_json(self, step: Step) -> dict[str, str]:
         plain = Writer(self.style)

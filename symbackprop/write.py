@@ -55,6 +55,14 @@ class Style:
     hidden: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Formula:
+    """One formula in the two forms that people read."""
+
+    text: str
+    latex: str
+
+
 def style_of(network: Network, adjoints: Mapping[str, str] | None = None) -> Style:
     """The style of a network: arrays later in the computation come first in a product.
 

@@ -1,0 +1,73 @@
+"""Optimisers and learning-rate schedules of the catalogue as statements: their equations, planned like any other."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import sympy
+from sympy import Expr
+
+from . import catalogue
+from .errors import Source
+from .lower import Lowering, Scope
+from .notation import Element
+from .parse import Name, parse_definition, parse_expression
+from .plan import Names, NumpyWriter
+from .sizes import Sizes
+from .write import Style
+
+
+def plan_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:
+    """What the template prints of an update rule: a statement for each of its equations."""
+    names = Names(("np",))
+    scope = Scope(dict.fromkeys(("w", "g", "eta", "t", *row.state, *row.constants), ()), {}, Sizes())
+    # Rates first, small safety constants last, as the papers write them.
+    order = {"w": 2, "g": 3, **dict.fromkeys(row.state, 4), **dict.fromkeys(row.constants, 5), "eta": 6, "epsilon": 0}
+    writer = NumpyWriter(names, Style(order), scalars=True)
+    lines: list[tuple[str, str]] = []
+    for text in row.equations:
+        source = Source(f"<optimiser {row.name}>", text)
+        definition = parse_definition(source)
+        left = cast(Name, definition.left).name
+        right = Lowering(source, scope).scalar(definition.right)
+        step = sympy.expand(right - Element("w")) if left == "w" else None
+        if step is not None:
+            # one subtraction in place instead of a second array
+            code = f"w -= {writer.expression(-_without_weight(right))}"
+        else:
+            code = f"{left}[...] = {writer.expression(right)}"
+        lines.append((text, code))
+    arguments = ["w", "g", "state", "eta", "t"]
+    arguments += [f"{names[k]}={number_text(sympy.Rational(v))}" for k, v in row.constants.items()]
+    return {
+        "name": row.name,
+        "arguments": ", ".join(arguments),
+        "constants": [(names[k], k) for k in row.constants],
+        "state": list(row.state),
+        "lines": lines,
+        "learning_rate": row.learning_rate,
+        "source": row.source,
+    }
+
+
+def _without_weight(right: Expr) -> Expr:
+    """`right - w` without multiplying anything out."""
+    return sympy.Add(*(a for a in sympy.Add.make_args(right) if a != Element("w")))
+
+
+def plan_schedule(row: catalogue.Schedule) -> dict[str, Any]:
+    """What the template prints of a learning-rate schedule."""
+    names = Names(("np",))
+    source = Source(f"<schedule {row.name}>", row.formula)
+    scope = Scope(dict.fromkeys(("eta_0", "t", *row.constants), ()), {}, Sizes())
+    body = Lowering(source, scope).scalar(parse_expression(source))
+    writer = NumpyWriter(names, Style(), scalars=True)
+    code = writer.expression(body)
+    arguments = ["eta_0", "t", *(f"{names[k]}={number_text(sympy.Rational(v))}" for k, v in row.constants.items())]
+    constants = [names[k] for k in row.constants]
+    return {"name": row.name, "arguments": ", ".join(arguments), "constants": constants, "code": code, "formula": row.formula}
+
+
+def number_text(value: Expr) -> str:
+    """A constant as Python writes it."""
+    return str(value.p) if value.q == 1 and abs(value.p) < 10**15 else repr(float(value))
