@@ -9,6 +9,7 @@ network's arrays, its derivatives (`dz1`) and functions (`sigmoid'(z1[n,h])`). E
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from .errors import FormulaError, Source, SymbackpropError, suggest
 from .evaluate import Values, evaluate
 from .functions import catalogue_functions
 from .lower import Lowering, Scope
-from .notation import Call, Derivation, Element, Equation, Function, Network, Term, index, indices_of
+from .notation import Call, Derivation, Element, Equation, Function, Network, Term, base_name, index, indices_of
 from .parse import Item, Name, parse_expression
 from .simplify import collected
 from .sizes import Sizes
@@ -36,7 +37,8 @@ from .write import Writer, style_of
 Judgement = Literal["proved", "agrees", "refuted", "not understood"]
 _DIGITS = 30  # decimal digits of the evaluation
 _POINTS = 2  # random points
-_DERIVATIVE = re.compile(r"\s*(?:d|∂)\s*([^\W\d]\w*'*)\s*/\s*(?:d|∂)\s*(?=[^\W\d])")
+_AFFORDABLE = 2000  # elements of one equation, each a number of thirty digits
+_DERIVATIVE = re.compile(r"\s*(?:d|∂)\s*([^\W\d]\w*'*)\s*(?:\[[^\]]*\])?\s*/\s*(?:d|∂)\s*(?=[^\W\d])")
 _EQUALS = re.compile(r"(?<![<>=!])=(?!=)")
 # Factors that get lost, and what their loss is called.
 _SLIPS = (
@@ -127,7 +129,7 @@ class _Judge:
 
     def _side(self, source: Source) -> _Side:
         derivative = _DERIVATIVE.match(source.text)
-        if derivative is not None:
+        if derivative is not None and self._is_one_derivative(source, derivative.end()):
             rest = Source("<claim>", self.claim, source.start + derivative.end(), source.end)
             loss = derivative[1]
             if loss != self.network.loss:
@@ -135,11 +137,31 @@ class _Judge:
                     f"'{loss}' is not the loss, which is '{self.network.loss}'", source.place(source.start + derivative.start(1))
                 )
             return _Side(self._of_derivative(rest), source.text.strip())
+        source = self._with_adjoints(source)
         scope = self._scope()
         terms = Lowering(source, scope).terms(parse_expression(source), frozenset())
         if scope.equations:
             raise FormulaError("a sum inside a function cannot be judged yet", source.place(source.start))
         return _Side(terms, source.text.strip())
+
+    @staticmethod
+    def _is_one_derivative(source: Source, start: int) -> bool:
+        """Whether nothing but an array follows `dL/d`."""
+        return re.fullmatch(r"[^\W\d]\w*'*\s*(\[[^\]]*\])?\s*", source.text[start:]) is not None
+
+    def _with_adjoints(self, source: Source) -> Source:
+        """The same text with `dL/dz` written `dz`, every character at its place."""
+
+        def name(match: re.Match[str]) -> str:
+            array = network_name(self.network, match[2])
+            if match[1] != self.network.loss or array not in self.derivation.adjoints:
+                return match[0]
+            return self.derivation.adjoints[array].ljust(len(match[0]))
+
+        pattern = r"(?:(?<![\w'])d|∂)\s*([^\W\d]\w*'*)\s*/\s*(?:d|∂)\s*([^\W\d]\w*'*)"
+        end = len(source.whole) if source.end is None else source.end
+        text = re.sub(pattern, name, source.text)
+        return Source(source.name, source.whole[: source.start] + text + source.whole[end:], source.start, end)
 
     def _of_derivative(self, source: Source) -> tuple[Term, ...]:
         node = parse_expression(source)
@@ -175,8 +197,12 @@ class _Judge:
     def _point(self, seed: int) -> tuple[dict[str, Values], dict[str, int], dict[str, Function]]:
         """Values of all arrays at a random point: sizes small and unlike, facts obeyed."""
         rng = random.Random(seed)
-        # Not 1 and not alike, the batch least of all: a lost 1/N must not look like a lost 1/2.
-        roots = {i.size: 2 + k % 3 for k, i in enumerate(self.network.indices)}
+        # Not 1 and not alike, the batch least of all: a lost 1/N must not look like a lost 1/2. Declared sizes are kept
+        # (a claim may say 2/3 where K is 3), unless the network is large and the claim names no number.
+        numbers = {i.size: i.number for i in self.network.indices if i.number is not None}
+        largest = max((math.prod(numbers.get(s, 3) for s in self._sizes_of(e)) for e in self.network.equations), default=1)
+        keep = largest <= _AFFORDABLE or re.search(r"(?<![\w.])\d", self.claim) is not None
+        roots = {i.size: i.number if keep and i.number is not None else 2 + k % 3 for k, i in enumerate(self.network.indices)}
         sizes = {i.name: 5 + seed if i.name == self.network.batch else roots[i.size] for i in self.network.indices}
         # The claim's own letters run over what they were used for.
         sizes |= {
@@ -194,6 +220,12 @@ class _Judge:
             given = self._resolved((*self.network.equations, *self.derivation.raw), functions)
             values = evaluate(given, values, sizes, functions.values(), names)
         return values, sizes, functions
+
+    def _sizes_of(self, equation: Equation) -> set[str]:
+        """The sizes of all letters of an equation."""
+        letters = {*equation.target.indices, *(i for t in equation.terms for i in t.over)}
+        names = {i.name: i.size for i in self.network.indices}
+        return {names[base_name(i.name)] for i in letters}
 
     def _obey_facts(self, values: dict[str, Values], sizes: Mapping[str, int], rng: random.Random) -> None:
         for a in (a for a in self.network.arrays if a.role == "target"):

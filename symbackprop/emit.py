@@ -260,13 +260,15 @@ class _Module:
                 lines.append(f"{self.names[i.size]} = {self.numbers[i.size]}")
                 continue
             holding = [a for a in self.network.arrays if any(self._size_of(x) == i.size for x in a.axes)]
-            holding = [a for a in holding if a.name in used or a.role == "parameter"]
+            # Inputs are arguments of every part; what is computed in this part has no shape yet where it begins.
+            made = {e.name for e in equations}
+            holding = [a for a in holding if a.role in ("input", "parameter") or (a.name in used and a.name not in made)]
             if not holding:
                 raise EmitError(f"the size of '{i.name}' is not known: give it in [sizes]")
             source = min(holding, key=lambda a: (a.name not in used, a.role != "input"))
             axis = next(k for k, x in enumerate(source.axes) if self._size_of(x) == i.size)
             name = self.names[source.name]
-            if source.name not in used:
+            if source.name not in used and source.role == "parameter":
                 name = f"params[{source.name!r}]"
             lines.append(f"{self.names[i.size]} = {name}.shape[{axis}]")
         return lines

@@ -43,7 +43,7 @@ def make_function(name: str, formula: Source, constants: Mapping[str, Any], func
             formula.place(at.at),
         )
     parameters = (names[0], *constants)
-    scope = Scope(dict.fromkeys(parameters, ()), dict(functions), Sizes())
+    scope = Scope(dict.fromkeys(parameters, ()), dict(functions), Sizes(), closed=True)
     body = Lowering(formula, scope).scalar(node)
     given = [sympy.Rational(str(v)) for v in map(decimal, constants.values())]
     numbers = body.xreplace(dict(zip(map(Element, constants), given, strict=True)))

@@ -76,6 +76,7 @@ class Scope:
 
     `renamed` and `leading` serve formulas written for one example: their names stand for others, and the arrays
     that are not parameters get the leading axes in front. Where `free`, letters need not be bound (claims leave them so).
+    A `closed` scope (a function's formula) cannot make equations of its own.
     """
 
     axes: dict[str, tuple[str, ...]]
@@ -90,6 +91,7 @@ class Scope:
     reserved: frozenset[str] = frozenset()
     examples: str | None = None
     free: bool = False
+    closed: bool = False
     parameters: frozenset[str] = frozenset()
 
     def names(self) -> list[str]:
@@ -207,9 +209,9 @@ class Lowering:
         scale = sympy.Mul(*(1 / self.scope.sizes.symbol(i) for i in letters)) if node.name == "mean" else sympy.S.One
         return tuple(Term(t.body * scale, (*map(index, letters), *t.over)) for t in inside)
 
-    def _as_scalar(self, terms: tuple[Term, ...], bound: frozenset[str]) -> Expr:
+    def _as_scalar(self, terms: tuple[Term, ...], bound: frozenset[str], always: bool = False) -> Expr:
         """One expression for the terms: sums get a name and an equation of their own."""
-        if not any(t.over for t in terms):
+        if not always and not any(t.over for t in terms):
             return sympy.Add(*(t.body for t in terms))
         free = {i for t in terms for i in indices_of(t.body) - set(t.over)}
         order = [i for i in (*self.scope.leading, *sorted(bound)) if index(i) in free]
@@ -217,6 +219,18 @@ class Lowering:
         self.scope.axes[target.name] = tuple(i.name for i in target.indices)
         self.scope.equations.append(Equation(target, terms))
         return target
+
+    def _named(self, expr: Expr, node: Node, bound: frozenset[str]) -> Expr:
+        """A value with branches gets a name where a condition asks about it: SymPy cannot hold one inside the other."""
+        if not self._has_branches(expr):
+            return expr
+        if self.scope.closed:
+            raise self.error("a condition cannot ask about a value that has conditions itself; give that value a name", node)
+        return self._as_scalar((Term(expr),), bound, always=True)
+
+    def _has_branches(self, expr: Expr) -> bool:
+        bodies = [self.scope.functions[c.name].body for c in expr.atoms(Call) if c.name in self.scope.functions]
+        return expr.has(sympy.Piecewise) or any(b is not None and self._has_branches(b) for b in bodies)
 
     # ------------------------------------------------------------------ scalars
 
@@ -395,7 +409,12 @@ class Lowering:
                 raise self.error(f"'{node.name}' of {values[0]:g} is not a real number", node) from None
             if value is None or not math.isfinite(value):
                 raise self.error("this constant is too large", node)
-        return function(*(e for e, _ in pairs)), value
+        arguments = [e for e, _ in pairs]
+        if node.name in ("max", "min") and value is None:
+            arguments = [self._named(e, a, bound) for e, a in zip(arguments, node.arguments, strict=True)]
+            while len(arguments) > 2:
+                arguments = [self._named(function(*arguments[:2]), node, bound), *arguments[2:]]
+        return function(*arguments), value
 
     def _call(self, node: Apply, name: str, primes: int, bound: frozenset[str]) -> Expr:
         function = self.scope.functions[name]
@@ -404,6 +423,8 @@ class Lowering:
             raise self.error(f"more than {MAX_CALLS} functions like '{name}' within one another; give the inner ones names", node)
         arguments = [self.scalar(a, bound) for a in node.arguments]
         self._calls -= function.body is not None
+        if function.body is not None and self._has_branches(function.body):
+            arguments = [self._named(e, a, bound) for e, a in zip(arguments, node.arguments, strict=True)]
         most = len(function.parameters)
         fewest = most - len(function.defaults)
         if function.parameters and not fewest <= len(arguments) <= most:
@@ -421,7 +442,8 @@ class Lowering:
         test, then, other = node.arguments
         if not isinstance(test, Binary) or test.operator not in _COMPARE:
             raise self.error("the first argument of 'where' is a comparison, such as z > 0", test)
-        condition = _COMPARE[test.operator](self.scalar(test.left, bound), self.scalar(test.right, bound))
+        sides = [self._named(self.scalar(side, bound), side, bound) for side in (test.left, test.right)]
+        condition = _COMPARE[test.operator](*sides)
         return sympy.Piecewise((self.scalar(then, bound), condition), (self.scalar(other, bound), True)), None
 
 

@@ -148,7 +148,9 @@ class NumpyWriter(Writer):
 
     def call(self, c: Call) -> str:
         name = {"max": "np.maximum", "min": "np.minimum"}.get(c.name) or self.names[c.name]
-        return f"{name}({', '.join(map(self.expression, c.arguments))})"
+        text = f"{name}({', '.join(map(self.expression, c.arguments))})"
+        # NumPy's own scalars, unlike Python's, would turn single precision into double.
+        return text if elements_of(c) or self.scalars else f"float({text})"
 
     def piecewise(self, expr: Expr) -> tuple[str, int]:
         branches = [(cast(Expr, b.args[0]), b.args[1]) for b in expr.args]

@@ -82,7 +82,13 @@ def simplify(
     done: dict[str, Equation] = {}
     kept = set(keep)
     uses = _count_uses(equations)
-    for equation in equations:
+    for original in equations:
+        # A derivative that is zero takes what it multiplies with it.
+        zero = {e.name for e in done.values() if not e.terms}
+        alive = tuple(t for t in original.terms if not zero & {e.name for e in t.body.atoms(Element)})
+        equation = replace(original, terms=alive)
+        if alive != original.terms:
+            rewrites.append(Rewrite("zero", "a derivative that is zero is left out", original, equation))
         current = _apply_rules(equation, known, rewrites)
         current = _inline(current, done, kept, uses, known, rewrites)
         done[current.name] = current

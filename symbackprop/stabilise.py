@@ -113,8 +113,11 @@ def _cancel_poles(equations: Sequence[Equation]) -> list[Equation]:
                 merged = insert_equation(current, done[name])
                 if merged is None:
                     continue
-                if not _equation_poles(merged) & bad and not _equation_poles(merged) - _equation_poles(current):
-                    current = merged
+                multiplied = replace(merged, terms=tuple(replace(t, body=rationally(t.body, "cancel")) for t in merged.terms))
+                for form in (merged, multiplied):
+                    if not _equation_poles(form) & bad and not _equation_poles(form) - _equation_poles(current):
+                        current = form
+                        break
         done[equation.name] = current
     return list(done.values())
 
@@ -152,7 +155,8 @@ def _shift_exponentials(equations: Sequence[Equation], taken: set[str]) -> tuple
     for equation in equations:
         current = replace(equation, terms=tuple(replace(t, body=_with_shift(t.body, shifts)) for t in equation.terms))
         term = current.terms[0] if len(current.terms) == 1 else None
-        if term is not None and term.over and term.reduce == "sum" and isinstance(term.body, sympy.exp):
+        is_sum = term is not None and bool(term.over) and term.reduce == "sum"
+        if term is not None and is_sum and isinstance(term.body, sympy.exp) and elements_of(term.body):
             argument = cast(Expr, term.body.args[0])
             maximum = Element(_fresh("m", equation.name, taken), *equation.target.indices)
             axes = [*equation.target.indices, *term.over]

@@ -50,6 +50,17 @@ CASES = {
         'inputs = ["x[n,d]"]\ntargets = ["y[n]"]\nparameters = ["T[d,e,k]"]\n',
         "[sizes]\nd = 3\ne = 3\nk = 2\n",
     ),
+    "a condition on a value with branches": network(
+        "L = mean(n, where(where(c > 0, c, w[1]) > 1, c, 2*c)*y[n])".replace("w[1]", "-c")
+    ),
+    "the smaller of two with kinks": network(O + "L = mean(n, min(relu(o[n]), y[n], c)^2)"),
+    "relu of a value with branches": network("L = mean(n, relu(c*where(y[n] > 0, c, 2)) + sum(d, w[d]^2))"),
+    "a constant exponential in a sum": network("L = mean(n, (sum(d, exp(-1/4)) - c*y[n])^2) + sum(d, w[d]^2)"),
+    "a sum that only a condition asks about": network(
+        "h[n] = where(c > sum(d, w[d]), c, exp(-c^2))\nL = mean(n, (sqrt(1 + h[n]^2) - y[n])^2)"
+    ),
+    "examples counted by an intermediate value alone": network("h[n] = c\nL = mean(n, (h[n] - 1)^2) + sum(d, w[d]^2)"),
+    "a constant function value": network("L = mean(n, sigmoid(0.5)*c*y[n] + softplus(2)*c^2) + sum(d, w[d]^2)"),
     "leaky": "3 -> dense(4, leaky_relu(0.3)) -> dense(2, selu) -> huber(0.5)",
 }
 
@@ -75,7 +86,13 @@ def test_case_equals_the_interpreter(name, module_of):
 
 
 @pytest.mark.parametrize(
-    "chain", ["3 -> dense(3, leaky_relu) -> squared_error", "3 -> dense(2) -> huber", CASES["an unused parameter"]]
+    "chain",
+    [
+        "3 -> dense(3, leaky_relu) -> squared_error",
+        "3 -> dense(2) -> huber",
+        CASES["an unused parameter"],
+        CASES["a constant function value"],
+    ],
 )
 def test_single_precision_stays_single(chain, module_of):
     module = module_of(chain, dtype="float32")

@@ -23,6 +23,8 @@ RIGHT = [
     (MLP, "tanh'(z1[n,h]) = 1 - tanh(z1[n,h])^2"),
     (MLP, "sigmoid'(z1[n,h]) = sigmoid(z1[n,h])*(1 - sigmoid(z1[n,h]))"),
     (LINE, "dL/dslope = mean(n, -2*(y[n] - y'[n])*x[n])"),
+    (MLP, "dL/db1[j] = sum(n, dL/dz1[n,j])"),
+    (MLP, "dL/dW2[i,j] = sum(n, ∂L/∂z2[n,j]*a1[n,i])"),
 ]
 WRONG = [
     (SEED, "dC/dv_1 = mean(i, (y[i] - y'[i])*f_B'(z_B[i])*o_1[i])", "sign"),
@@ -41,6 +43,7 @@ WRONG = [
     (LINE, "dL/dslope = mean(n, -(y[n] - y'[n])*x[n])", "factor 2 is missing"),
 ]
 UNREAD = [
+    (SEED, "dE[i]/dv_1 = -(y[i] - y'[i])*f_B'(z_B[i])*o_1[i]"),
     (SEED, "dC/dq = 3"),
     (SEED, "dC/dv_1 = -(y"),
     (SEED, "dC/dv_1"),
@@ -70,6 +73,13 @@ def test_wrong_claims_are_refuted_with_a_counterexample(network, claim, reason):
     if reason is not None:
         assert reason in (verdict.reason or "")
     assert check(DERIVED[network], verdict.correct or "").verdict == "proved"
+
+
+def test_declared_sizes_are_kept():
+    network = derive("3 -> dense(2) -> mean_squared_error")
+    assert check(network, "dL/dz1[n,k] = (p[n,k] - y[n,k])/N").verdict in ("proved", "agrees")
+    assert check(network, "dL/dz1[n,k] = 2/K*(p[n,k] - y[n,k])/N").verdict == "proved"
+    assert check(network, "dL/dz1[n,k] = 1/2*(p[n,k] - y[n,k])/N").verdict == "refuted"
 
 
 @pytest.mark.parametrize(("network", "claim"), UNREAD)

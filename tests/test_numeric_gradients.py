@@ -171,6 +171,7 @@ EXTREME = [
     ("identity", "log_cosh"),
     ("tanh", "squared_error"),
     ("sigmoid", "log_cosh"),
+    ("softmax", "poisson"),
     ("silu", "log_cosh"),
     ("mish", "log_cosh"),
     ("leaky_relu", "squared_error"),
@@ -184,7 +185,10 @@ EXTREME = [
     ("softplus", "squared_error"),
     ("softsign", "squared_error"),
 ]
-STABLE = {  # the same values, written by hand so that PyTorch computes them without overflow
+STABLE = {
+    ("softmax", "poisson"): _sum(
+        lambda z, y: F.softmax(z, -1) - y * F.log_softmax(z, -1)
+    ),  # the same values, written by hand so that PyTorch computes them without overflow
     ("softmax", "cross_entropy"): F.cross_entropy,
     ("log_softmax", "negative_log_likelihood"): F.cross_entropy,
     ("sigmoid", "binary_cross_entropy"): LOSE["sigmoid_cross_entropy"],
