@@ -14,7 +14,7 @@ from typing import cast
 import sympy
 from sympy import Dummy, Expr, Symbol
 
-from .notation import Call, Element, Equation, Function, Term, calls_of, elements_of, index
+from .notation import Call, Element, Equation, Function, Term, calls_of, elements_of, index, indices_of
 
 
 def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
@@ -252,3 +252,17 @@ def join_exponentials(expr: Expr) -> Expr:
             rest = [a for a in arguments if not isinstance(a, sympy.exp)]
             return cast(Expr, sympy.Mul(*rest, sympy.exp(sympy.Add(*(a.args[0] for a in powers)))))
     return cast(Expr, expr.func(*arguments))
+
+
+def group_factors(body: Expr) -> list[Expr]:
+    """The factors of a product, multiplied together where the indices of one contain those of another."""
+    groups: list[tuple[set[Symbol], list[Expr]]] = []
+    for factor in sorted(sympy.Mul.make_args(body), key=lambda f: (-len(indices_of(f)), str(f))):
+        own = indices_of(factor)
+        for indices, factors in groups:
+            if own <= indices:
+                factors.append(factor)
+                break
+        else:
+            groups.append((own, [factor]))
+    return [sympy.Mul(*factors) for _, factors in groups]

@@ -21,7 +21,7 @@ import mpmath
 import sympy
 from sympy import Expr, Symbol
 
-from .algebra import clean, rationally, unfold_calls
+from .algebra import clean, insert_equation, rationally, unfold_calls
 from .derive import closed_form, derive, network_name
 from .differentiate import resolve
 from .errors import FormulaError, Source, SymbackpropError, suggest
@@ -353,32 +353,20 @@ class _Judge:
                 return True
         return False
 
-    def _put_in(self, equation: Equation, known: Mapping[str, Equation]) -> Equation:
-        for _ in range(40):
-            terms: list[Term] = []
-            changed = False
-            for term in equation.terms:
-                e = next((e for e in sorted(term.body.atoms(Element), key=str) if e.name in known), None)
-                if e is None or term.body.coeff(e, 1) == 0:
-                    terms.append(term)
-                    continue
-                changed = True
-                definition = known[e.name]
-                rest = term.body / e
-                rename: dict[Symbol, Symbol] = dict(zip(definition.target.indices, e.indices, strict=True))
-                taken = {*equation.target.indices, *term.over}
-                for part in definition.terms:
-                    own = dict(rename)
-                    for i in part.over:
-                        fresh = i
-                        while fresh in taken:
-                            fresh = index(fresh.name + "'")
-                        own[i] = fresh
-                    terms.append(Term(part.body.xreplace(own) * rest, (*term.over, *(own[i] for i in part.over))))
-            equation = replace(equation, terms=tuple(terms))
-            if not changed:
-                break
-        return equation
+    @staticmethod
+    def _put_in(equation: Equation, known: Mapping[str, Equation]) -> Equation:
+        """The equation with every derivative in it replaced by its own equation, as far as that goes."""
+        passed: set[str] = set()
+        while True:
+            names = sorted({e.name for t in equation.terms for e in t.body.atoms(Element)} - passed)
+            name = next((n for n in names if n in known), None)
+            if name is None:
+                return equation
+            merged = insert_equation(equation, known[name])
+            if merged is None:
+                passed.add(name)
+            else:
+                equation = merged
 
     def _vanishes(self, equation: Equation) -> bool:
         swap: dict[Expr, Expr] = {}

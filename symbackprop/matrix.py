@@ -13,6 +13,7 @@ from typing import cast
 import sympy
 from sympy import Expr, Symbol
 
+from .algebra import group_factors
 from .latex import LatexWriter
 from .notation import Call, Element, Equation, Term, base_name, elements_of, indices_of, size_symbol
 from .unicode_text import TextWriter
@@ -162,16 +163,7 @@ class _Matrices:
             if len(over) == 1 and not kept and len(factors) == 2:
                 return factors
             return [body]
-        groups: list[tuple[set[Symbol], list[Expr]]] = []
-        for factor in sorted(sympy.Mul.make_args(body), key=lambda f: (-len(indices_of(cast(Expr, f))), str(f))):
-            own = indices_of(cast(Expr, factor))
-            for indices, factors in groups:
-                if own <= indices:
-                    factors.append(cast(Expr, factor))
-                    break
-            else:
-                groups.append((own, [cast(Expr, factor)]))
-        return [sympy.Mul(*factors) for _, factors in groups]
+        return group_factors(body)
 
     @staticmethod
     def _natural(body: Expr, axes: Sequence[Symbol]) -> list[Symbol]:

@@ -17,6 +17,7 @@ from typing import cast
 import sympy
 from sympy import Expr, Symbol
 
+from .algebra import group_factors
 from .notation import Call, Element, Equation, Term, base_name, elements_of, indices_of, size_symbol
 from .write import ATOM, POWER, PRODUCT, Style, Writer
 
@@ -256,7 +257,7 @@ class Planner:
 
     def _reduced(self, term: Term, axes: Sequence[Symbol]) -> str:
         over = term.over
-        groups = self._groups(term.body) if term.reduce == "sum" else [term.body]
+        groups = group_factors(term.body) if term.reduce == "sum" else [term.body]
         if len(groups) == 2 and (text := self._product(groups, axes, over)) is not None:
             return text
         if len(groups) > 1 and all(set(over) & indices_of(g) for g in groups):
@@ -275,20 +276,6 @@ class Planner:
         best = max(elements_of(body), key=lambda e: len(e.indices), default=None)
         first = [i for i in best.indices if i in axes] if best is not None else []
         return [*(i for i in axes if i not in first), *first]
-
-    @staticmethod
-    def _groups(body: Expr) -> list[Expr]:
-        """The factors of a product, those multiplied whose indices contain one another's."""
-        groups: list[tuple[set[Symbol], list[Expr]]] = []
-        for factor in sorted(sympy.Mul.make_args(body), key=lambda f: -len(indices_of(cast(Expr, f)))):
-            own = indices_of(cast(Expr, factor))
-            for indices, factors in groups:
-                if own <= indices:
-                    factors.append(cast(Expr, factor))
-                    break
-            else:
-                groups.append((own, [cast(Expr, factor)]))
-        return [sympy.Mul(*factors) for _, factors in groups]
 
     def _product(self, groups: list[Expr], axes: Sequence[Symbol], over: Sequence[Symbol]) -> str | None:
         """A matrix product, where two groups share exactly the summed index and nothing else."""
