@@ -18,7 +18,6 @@ from .notation import (
     Array,
     Call,
     Element,
-    Equation,
     Fact,
     Function,
     Labels,
@@ -119,13 +118,13 @@ class Assembly:
                 f"the prediction '{prediction}' is not defined{suggest(prediction, self.scope.axes)}",
                 spec.source.place(0),
             )
-        labels: Labels = "one-hot" if self._targets_sum_to_one() else "real"
-        return self._network(prediction or self._last_without_target(), self._batch(), labels=labels)
+        facts = self._declared_facts()
+        labels: Labels = "one-hot" if self._targets_sum_to_one(facts) else "real"
+        return self._network(prediction or self._last_without_target(), self._batch(), facts, labels)
 
-    def _targets_sum_to_one(self) -> bool:
+    def _targets_sum_to_one(self, facts: Iterable[Fact]) -> bool:
         """Whether a declared fact says that the one target's last axis sums to one: then it holds classes."""
         names = [n for n, r in self.roles.items() if r == "target"]
-        facts = self._declared_facts()
         return len(names) == 1 and any(
             isinstance(f.term.body, Element)
             and f.term.body.name == names[0]
@@ -152,24 +151,16 @@ class Assembly:
     def _last_without_target(self) -> str | None:
         """What the network predicts, unless told: the last array that no target enters."""
         tainted = {n for n, r in self.roles.items() if r == "target"}
+        reached = {n for n, r in self.roles.items() if r == "input"} or set(self.roles)
         found: str | None = None
         for equation in self.scope.equations[:-1]:
             used = {e.name for t in equation.terms for e in t.body.atoms(Element)}
             if used & tainted:
                 tainted.add(equation.name)
-            elif any(self._reached_from_input(equation)):
+            elif used & reached:
+                reached.add(equation.name)
                 found = equation.name
         return found
-
-    def _reached_from_input(self, equation: Equation) -> Iterable[bool]:
-        kinds = {n for n, r in self.roles.items() if r == "input"} or set(self.roles)
-        reached = set(kinds)
-        for e in self.scope.equations:
-            if {x.name for t in e.terms for x in t.body.atoms(Element)} & reached:
-                reached.add(e.name)
-            if e is equation:
-                break
-        yield equation.name in reached
 
     def _batch(self) -> str | None:
         """The letter of the examples: first of every input and target, and in no parameter."""
@@ -212,11 +203,8 @@ class Assembly:
                 replace(e, terms=tuple(replace(t, body=t.body.xreplace(swap)) for t in e.terms)) for e in self.scope.equations
             ]
 
-    def _network(
-        self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...] = (), labels: Labels = "real"
-    ) -> Network:
+    def _network(self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...], labels: Labels) -> Network:
         spec, scope = self.spec, self.scope
-        facts += self._declared_facts()
         self._rename_sizes()
         arrays = [Array(n, axes, self.roles.get(n, "stored")) for n, axes in scope.axes.items()]
         used = {c.name for e in scope.equations for t in e.terms for c in t.body.atoms(Call)}

@@ -181,7 +181,6 @@ class _Module:
             "assumed": [_plain(self._fact_text(f)) for f in network.facts],
             "dtype": self.dtype,
             "sizes": [(n, v) for n, v in self.numbers.items()],
-            "batch_size_name": self._batch_size_name(),
             "constants": [(self.names[n], number_text(v), n) for n, v in network.constants],
             "parameters": [self._parameter(a) for a in network.arrays if a.role == "parameter"],
             "inputs": [self._data_array(a) for a in network.arrays if a.role == "input"],
@@ -276,9 +275,6 @@ class _Module:
     def _size_of(self, axis: str) -> str:
         return self.style.sizes[axis]
 
-    def _batch_size_name(self) -> str | None:
-        return self._size_of(self.network.batch) if self.network.batch else None
-
     def _parameter(self, array: Array) -> dict[str, Any]:
         start = dict(self.network.starts).get(array.name)
         shape = [self._size_of(a) for a in array.axes]
@@ -300,8 +296,6 @@ class _Module:
         return {
             "key": array.name,
             "name": self.names[array.name],
-            "axes": ", ".join(array.axes),
-            "rank": len(array.axes),
             "shape": [None if a == self.network.batch else self._size_of(a) for a in array.axes],
         }
 

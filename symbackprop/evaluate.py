@@ -50,15 +50,13 @@ def evaluate(
     sizes: Mapping[str, int],
     functions: Iterable[Function] = (),
     size_names: Mapping[str, str] | None = None,
-    abstract: Mapping[tuple[str, tuple[int, ...]], Callable[..., Any]] | None = None,
 ) -> dict[str, Values]:
     """The values of all arrays after the equations, in their order.
 
     `sizes` gives the number of each index letter, `size_names` the name of its size in formulas (`N` for `n`);
-    `abstract` gives abstract functions and their derivatives, by name and orders. Raises `SymbackpropError` where a value
-    is missing.
+    raises `SymbackpropError` where a value is missing or a function has no formula.
     """
-    machine = _Machine(dict(values), sizes, functions, size_names or {}, abstract or {})
+    machine = _Machine(dict(values), sizes, functions, size_names or {})
     for equation in equations:
         machine.compute(equation)
     return machine.values
@@ -71,13 +69,11 @@ class _Machine:
         sizes: Mapping[str, int],
         functions: Iterable[Function],
         size_names: Mapping[str, str],
-        abstract: Mapping[tuple[str, tuple[int, ...]], Callable[..., Any]],
     ) -> None:
         self.values = values
         self.sizes = sizes
         self.functions = {f.name: f for f in functions}
         self.numbers = {name: sizes[i] for i, name in size_names.items() if i in sizes}
-        self.abstract = abstract
 
     def compute(self, equation: Equation) -> None:
         indices = equation.target.indices
@@ -132,11 +128,8 @@ class _Machine:
         raise SymbackpropError("no branch of a 'where' holds")
 
     def _call(self, call: Call, arguments: Sequence[Any]) -> Any:
-        key = (call.name, call.orders)
-        if key in self.abstract:
-            return self.abstract[key](*arguments)
         function = self.functions.get(call.name)
         if function is None or function.body is None or any(call.orders):
             raise SymbackpropError(f"the function '{call}' has no formula")
         own = {p: {(): a} for p, a in zip(function.parameters, arguments, strict=True)}
-        return _Machine(own, {}, self.functions.values(), {}, self.abstract).number(function.body, {})
+        return _Machine(own, {}, self.functions.values(), {}).number(function.body, {})

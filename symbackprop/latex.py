@@ -9,7 +9,7 @@ from typing import ClassVar
 from sympy import Expr, Symbol
 
 from .notation import Call, Element, base_name
-from .write import ATOM, POWER, PRODUCT, Writer, short_decimal
+from .write import ATOM, POWER, PRODUCT, Writer, is_indicator, short_decimal
 
 _GREEK = [
     "alpha",
@@ -80,9 +80,6 @@ class LatexWriter(Writer):
     def decimal(self, value: Expr) -> str:
         return short_decimal(value)
 
-    def factors(self, factors: list[Expr]) -> str:
-        return super().factors(factors)
-
     def fraction(self, above: list[Expr], below: list[Expr]) -> tuple[str, int]:
         if not below:
             return self.factors(above), PRODUCT
@@ -129,7 +126,7 @@ class LatexWriter(Writer):
 
     def piecewise(self, expr: Expr) -> tuple[str, int]:
         branches = list(expr.args)
-        if len(branches) == 2 and branches[0].args[0] == 1 and branches[1].args[0] == 0:
+        if is_indicator(expr):
             return rf"\mathbb{{1}}\left[{self.relation(branches[0].args[1])}\right]", ATOM
         rows = [
             f"{self.expression(b.args[0])} & "

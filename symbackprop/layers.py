@@ -348,7 +348,7 @@ class Chain(Assembly):
         self._check_sizes(source)
         if "p" not in self.scope.axes:
             self.aliases["p"] = current.name
-        return self._network(current.name, "n", facts, row.labels)
+        return self._network(current.name, "n", (*facts, *self._declared_facts()), row.labels)
 
     def _loss_constants(self, link: Link, constants: Mapping[str, Any], source: Source) -> dict[str, Expr]:
         values: dict[str, Expr] = {k: sympy.Rational(decimal(v)) for k, v in constants.items()}

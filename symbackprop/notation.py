@@ -11,7 +11,7 @@ no behaviour; `Network` checks itself once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -281,16 +281,6 @@ def indices_of(expr: Expr) -> set[Symbol]:
 def calls_of(expr: Expr) -> list[Call]:
     """The distinct function calls in an expression, outermost last."""
     return sorted(expr.atoms(Call), key=lambda c: (c.count_ops(), str(c)))
-
-
-def arrays_in(equation: Equation) -> Iterator[str]:
-    """The names of the arrays on the right side of an equation, each once."""
-    seen: set[str] = set()
-    for term in equation.terms:
-        for e in elements_of(term.body):
-            if e.name not in seen:
-                seen.add(e.name)
-                yield e.name
 
 
 def str_equation(equation: Equation) -> str:

@@ -19,17 +19,16 @@ from sympy import Expr, Symbol
 
 from .algebra import group_factors
 from .notation import Call, Element, Equation, Term, base_name, elements_of, indices_of, size_symbol
-from .write import ATOM, POWER, PRODUCT, Style, Writer
+from .write import ATOM, POWER, PRODUCT, Style, Writer, is_indicator
 
 
 @dataclass(frozen=True)
 class Statement:
-    """`name = code`, the formula it stands for, and the names that the code uses."""
+    """`name = code`, and the formula it stands for."""
 
     name: str
     code: str
     formula: str
-    uses: tuple[str, ...]
 
 
 class Names:
@@ -75,8 +74,8 @@ class NumpyWriter(Writer):
 
     def factors(self, factors: list[Expr]) -> str:
         # An indicator is a boolean array: it may multiply a number, but it is none itself.
-        indicators = [f for f in factors if _is_indicator(f)]
-        others = [f for f in factors if not _is_indicator(f)]
+        indicators = [f for f in factors if is_indicator(f)]
+        others = [f for f in factors if not is_indicator(f)]
         if indicators and any(elements_of(f) for f in others):
             ones = [f"({self.relation(f.args[0].args[1])})" for f in indicators]
             return self.times.join([*(self._factor(f, len(factors)) for f in others), *ones])
@@ -157,7 +156,7 @@ class NumpyWriter(Writer):
         branches = [(cast(Expr, b.args[0]), b.args[1]) for b in expr.args]
         if len(branches) == 2:
             (then, test), (other, _) = branches
-            if _is_indicator(expr):
+            if is_indicator(expr):
                 anchor = self.names[elements_of(test)[0].name]
                 return f"({self.relation(test)}).astype({anchor}.dtype)", ATOM
             left, right = cast("tuple[Expr, Expr]", test.args)
@@ -171,11 +170,6 @@ class NumpyWriter(Writer):
             # of numbers alone NumPy would make an array of double precision
             text += f".astype({self.names[elements_of(branches[0][1])[0].name]}.dtype)"
         return text, ATOM
-
-
-def _is_indicator(expr: Expr) -> bool:
-    """Whether an expression is 1 where a condition holds and 0 elsewhere."""
-    return isinstance(expr, sympy.Piecewise) and [b.args[0] for b in expr.args] == [1, 0]
 
 
 def aligned(text: str, axes: Sequence[Symbol], frame: Sequence[Symbol]) -> str:
@@ -210,7 +204,6 @@ class Planner:
         body: Expr = sympy.S.Zero
         for term in equation.terms:
             body += self._without_sum(term, frame, pieces)
-        uses = {e.name for t in equation.terms for e in elements_of(t.body)}
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
         if indices_of(body) != set(frame) or (not frame and not elements_of(body)):
             sizes = ", ".join(self.size(i) for i in frame)
@@ -218,7 +211,7 @@ class Planner:
             code = f"np.full(({sizes}{comma}), {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"
         writer = self._forward if equation.name in self._forward.style.order else self._derivatives
         formula = writer.equation(equation)
-        return Statement(self.names[equation.name], code, formula, tuple(self.names[u] for u in sorted(uses)))
+        return Statement(self.names[equation.name], code, formula)
 
     def size(self, i: Symbol) -> str:
         """The Python name of an index' size."""
@@ -288,9 +281,6 @@ class Planner:
             (first, second), own = (second, first), [own[1], own[0]]
         if list(axes) != [*own[0], *own[1]]:
             return None
-        if not own[0] and own[1]:
-            # vector times matrix reads best with the vector first
-            pass
         if len(over) == 1 and len(own[0]) <= 1 and len(own[1]) <= 1:
             left, right = self._matrix(first, [*own[0], *over]), self._matrix(second, [*over, *own[1]])
             return f"{left} @ {right}"

@@ -70,5 +70,5 @@ def tex(text: str) -> str:
 
 
 def render(template: str, data: Mapping[str, Any]) -> str:
-    """The text of a template with its data; every blank run of lines is at most two lines long."""
+    """The text of a template with its data."""
     return environment().get_template(f"{template}.jinja").render(**data)

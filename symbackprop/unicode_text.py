@@ -8,7 +8,7 @@ from typing import ClassVar
 from sympy import Expr, Symbol
 
 from .notation import Call, Element
-from .write import ATOM, POWER, PRODUCT, Writer, short_decimal
+from .write import ATOM, POWER, PRODUCT, Writer, is_indicator, short_decimal
 
 
 class TextWriter(Writer):
@@ -52,7 +52,7 @@ class TextWriter(Writer):
 
     def piecewise(self, expr: Expr) -> tuple[str, int]:
         branches = list(expr.args)
-        if len(branches) == 2 and branches[0].args[0] == 1 and branches[1].args[0] == 0:
+        if is_indicator(expr):
             return f"1[{self.relation(branches[0].args[1])}]", ATOM
         return super().piecewise(expr)
 

@@ -404,6 +404,11 @@ class Writer:
         return f"{self.element(equation.target)} = {self.terms(equation.terms)}"
 
 
+def is_indicator(expr: Expr) -> bool:
+    """Whether an expression is 1 where a condition holds and 0 elsewhere."""
+    return isinstance(expr, sympy.Piecewise) and [b.args[0] for b in expr.args] == [1, 0]
+
+
 def _not_decimal(q: int) -> bool:
     for p in (2, 5):
         while q % p == 0:
