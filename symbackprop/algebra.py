@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 import sympy
 from sympy import Dummy, Expr, Symbol
 
-from .notation import Call, Element, Equation, Function, Term, calls_of, elements_of, index, indices_of
+from .notation import Call, Element, Equation, Function, Term, calls_of, elements_of, index, indices_of, is_index, is_moved
 
 
 def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
@@ -49,7 +49,8 @@ def cost(expr: Expr) -> int:
         if exponent == -1:
             return (3 if base.has(Element) else 0) + cost(base)
         if exponent.is_Integer:
-            return (1 if exponent > 0 else 4 if base.has(Element) else 1) + cost(base)
+            above = 1 if exponent == 2 or not base.has(Element) else 2
+            return (above if exponent > 0 else 4 if base.has(Element) else 1) + cost(base)
         return 5 + cost(base) + cost(exponent)
     if isinstance(expr, sympy.Piecewise):
         return 2 + sum(cost(branch) + (0 if test == True else 1) for branch, test in expr.args)  # noqa: E712
@@ -58,8 +59,21 @@ def cost(expr: Expr) -> int:
 
 
 def equation_cost(equation: Equation) -> int:
-    """Operations of an equation, a sum counted as one."""
-    return max(len(equation.terms) - 1, 0) + sum(cost(t.body) + len(t.over) for t in equation.terms)
+    """Operations of an equation, a sum counted as one, a factor that all terms share once."""
+    terms = equation.terms
+    shared = len(common_factors(terms)) * (len(terms) - 1) if len(terms) > 1 else 0
+    return max(len(terms) - 1, 0) + sum(cost(t.body) + len(t.over) for t in terms) - shared
+
+
+def common_factors(terms: Sequence[Term]) -> list[Expr]:
+    """The factors that stand before every one of several terms, outside of its sum."""
+    own = [
+        {f for f in sympy.Mul.make_args(t.body) if not indices_of(f) & set(t.over) and f.has(Element)}
+        if t.reduce == "sum"
+        else set[Expr]()
+        for t in terms
+    ]
+    return sorted(set.intersection(*own), key=str) if own else []
 
 
 def poles(expr: Expr) -> set[Expr]:
@@ -71,6 +85,12 @@ def poles(expr: Expr) -> set[Expr]:
             factors = sympy.Mul.make_args(power.base)
             found |= {cast(Expr, -f if f.could_extract_minus_sign() else f) for f in factors if f.has(Element)}
     return found
+
+
+def is_product(expr: Expr) -> bool:
+    """Whether an expression is a product of stored values alone."""
+    factors = [f for f in sympy.Mul.make_args(expr) if not f.is_number]
+    return len(factors) > 1 and all(isinstance(f, Element) for f in factors)
 
 
 # ---------------------------------------------------------------------- rational functions of kernels
@@ -221,9 +241,12 @@ def insert_equation(equation: Equation, definition: Equation) -> Equation | None
             return None
         factor = found[0] in sympy.Mul.make_args(term.body)
         rest = (term.body / found[0]) if factor else rationally(term.body / found[0], "cancel")
-        if rest.has(found[0]):
+        if rest.has(found[0]) or any(t.reduce != "sum" for t in definition.terms):
             return None
         rename = dict(zip(definition.target.indices, found[0].indices, strict=True))
+        moved = {i for i in found[0].indices if is_moved(i)}
+        if any(not moved <= guards(cast(Expr, t.body.xreplace(rename))) for t in definition.terms):
+            return None
         taken = set(equation.target.indices) | set(term.over)
         for part in definition.terms:
             own: dict[Symbol, Symbol] = dict(rename)
@@ -239,6 +262,35 @@ def insert_equation(equation: Equation, definition: Equation) -> Equation | None
 
 def _is_inside_sum(term: Term, name: str) -> bool:
     return any(name in {e.name for e in a.atoms(Element)} for a in term.body.atoms(sympy.Add))
+
+
+def meet(pattern: Element, e: Element) -> dict[Expr, Expr] | None:
+    """What the letters of a pattern must be for it to be the element, if it can be."""
+    if e.name != pattern.name:
+        return None
+    rename: dict[Expr, Expr] = {}
+    pairs = list(zip(pattern.indices, e.indices, strict=True))
+    for own, given in pairs:
+        if is_index(own) and rename.setdefault(own, given) != given:
+            return None
+    met = all(is_index(own) or own.xreplace(rename) == given for own, given in pairs)
+    return rename if met else None
+
+
+@functools.lru_cache(maxsize=16384)
+def guards(body: Expr) -> frozenset[Expr]:
+    """The moved indices of the arrays that are factors: beyond the ends of these the whole product is zero."""
+    factors = sympy.Mul.make_args(body)
+    return frozenset(i for f in factors if isinstance(f, Element) for i in f.indices if is_moved(i))
+
+
+def span(equation: Equation) -> int:
+    """The most letters that anything computed element by element has: the rank of the largest array on the way."""
+    largest = len(equation.target.indices)
+    for term in equation.terms:
+        inside = sympy.Mul(*(f for f in sympy.Mul.make_args(term.body) if indices_of(cast(Expr, f)) & set(term.over)))
+        largest = max([largest, *(len(indices_of(g)) for g in group_factors(cast(Expr, inside)))])
+    return largest
 
 
 def join_exponentials(expr: Expr) -> Expr:

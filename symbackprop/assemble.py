@@ -12,7 +12,7 @@ from sympy import Expr
 from . import catalogue
 from .errors import FormulaError, NetworkError, Source, suggest
 from .functions import catalogue_functions, make_function
-from .lower import BUILT_IN, Lowering, Scope
+from .lower import BUILT_IN, REDUCTIONS, Lowering, Scope
 from .notation import (
     SAFE_NAME,
     Array,
@@ -32,7 +32,7 @@ from .sizes import Sizes
 from .spec import Own, Spec, is_number
 
 # Names that mean a function everywhere.
-KEPT = frozenset(BUILT_IN) | {"where", "sum", "mean"}
+KEPT = frozenset(BUILT_IN) | {*REDUCTIONS, "where", "pad", "stop"}
 
 
 class Assembly:
@@ -100,8 +100,11 @@ class Assembly:
         self.scope.examples = self._batch()
         self.scope.parameters = frozenset(n for n, r in self.roles.items() if r == "parameter")
         last: Source = spec.equations
-        for last in split_lines(spec.equations):
-            Lowering(last, self.scope).equation(parse_definition(last))
+        lines = [(line, parse_definition(line)) for line in split_lines(spec.equations)]
+        for last, definition in lines:
+            Lowering(last, self.scope).announce(definition)
+        for last, definition in lines:
+            Lowering(last, self.scope).equation(definition)
         if not self.scope.equations:
             raise NetworkError("a network needs at least one equation", spec.equations.place(spec.equations.start))
         loss = self.scope.equations[-1].target

@@ -28,7 +28,20 @@ from .errors import FormulaError, Source, SymbackpropError, suggest
 from .evaluate import Values, evaluate
 from .functions import catalogue_functions
 from .lower import Lowering, Scope
-from .notation import Call, Derivation, Element, Equation, Function, Network, Term, base_name, index, indices_of
+from .notation import (
+    Call,
+    Derivation,
+    Element,
+    Equation,
+    Function,
+    Network,
+    Term,
+    base_name,
+    groups_of,
+    index,
+    indices_of,
+    is_recurrence,
+)
 from .parse import Item, Name, parse_expression
 from .simplify import collected
 from .sizes import Sizes
@@ -356,7 +369,7 @@ class _Judge:
     @staticmethod
     def _put_in(equation: Equation, known: Mapping[str, Equation]) -> Equation:
         """The equation with every derivative in it replaced by its own equation, as far as that goes."""
-        passed: set[str] = set()
+        passed = {e.name for group in groups_of(list(known.values())) if is_recurrence(group) for e in group}
         while True:
             names = sorted({e.name for t in equation.terms for e in t.body.atoms(Element)} - passed)
             name = next((n for n in names if n in known), None)

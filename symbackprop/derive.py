@@ -10,7 +10,7 @@ from .algebra import equation_cost, insert_equation
 from .declare import declare
 from .differentiate import differentiate
 from .functions import catalogue_functions
-from .notation import Derivation, Element, Equation, Network
+from .notation import Derivation, Element, Equation, Network, groups_of, is_recurrence
 from .simplify import collected, simplify
 
 # Functions that a folded derivative may name although the network does not (softplus' is the sigmoid).
@@ -36,9 +36,10 @@ def derive(network: Network | str | Path | Mapping[str, Any], wrt: Sequence[str]
 def closed_form(derivation: Derivation, name: str, limit: int = 400) -> Equation:
     """∂loss/∂name in forward values alone: the shared derivatives are put in, as long as fewer than `limit` operations result."""
     by_name = {e.name: e for e in derivation.equations}
+    looped = {e.name for group in groups_of(derivation.equations) if is_recurrence(group) for e in group}
     current = by_name[derivation.adjoints[name]]
     while True:
-        inner = next((n for n in _used(current) if n in by_name and n != current.name), None)
+        inner = next((n for n in _used(current) if n in by_name and n not in looped), None)
         merged = insert_equation(current, by_name[inner]) if inner is not None else None
         if merged is None or equation_cost(merged) > limit:
             return current

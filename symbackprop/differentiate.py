@@ -5,7 +5,8 @@ For every element `a[..]` used in a term of `y[..]`,
     da[..] += sum over the indices of the term that are not in a of dy[..] * ∂body/∂a
 
 where `∂body/∂a` is SymPy's derivative of a scalar expression in which the element is an independent symbol, and
-"the element at the indices I want" is found by renaming the term's indices.
+"the element at the indices I want" is found by solving for the term's indices (`solve`). The greatest of several values
+passes its derivative on to the first place that attains it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,27 @@ from sympy import Dummy, Expr, Symbol
 
 from .algebra import cost
 from .errors import NetworkError, suggest
-from .notation import Call, Element, Equation, Function, Network, Step, Term, base_name, elements_of, index, indices_of
+from .notation import (
+    Call,
+    Element,
+    Equation,
+    Function,
+    Network,
+    Step,
+    Term,
+    base_name,
+    direction,
+    elements_of,
+    groups_of,
+    index,
+    indices_of,
+    is_index,
+    is_recurrence,
+    size_symbol,
+    unwrapped,
+    within_step,
+)
+from .solve import Solution, bounds, solve
 
 _LARGEST = 2000  # operations in what a function is applied to
 Kind = Literal["loss", "activation", "weight", "signal", "penalty", "one", "other"]
@@ -45,7 +66,9 @@ def differentiate(network: Network, wrt: Sequence[str] = ()) -> tuple[tuple[Equa
     used = [e for e in network.equations if e.name in needed]
     last_use = {a: e.name for e in reversed(used) for t in e.terms for a in _names(t) if a in needed}
     equations: list[Equation] = []
+    winners: dict[tuple[str, int], Equation] = {}
     steps: list[Step] = []
+    solving = _Solving(network)
 
     def close(name: str) -> None:
         target = Element(adjoints[name], *(index(i) for i in axes[name]))
@@ -55,17 +78,23 @@ def differentiate(network: Network, wrt: Sequence[str] = ()) -> tuple[tuple[Equa
         seed = sympy.S.One
         if equation.name != network.loss:
             seed = Element(adjoints[equation.name], *equation.target.indices)
-        for term in equation.terms:
+        for number, term in enumerate(equation.terms):
             for element in elements_of(term.body):
                 if element.name not in needed:
                     continue
-                if term.reduce != "sum":
-                    raise NetworkError(f"'{term.reduce}' in the equation of '{equation.name}' cannot be differentiated")
+                if term.reduce == "argmax":
+                    continue  # a place does not change with the values
                 before = partial(term.body, element)
+                if before == 0:
+                    continue
+                if term.reduce == "max":
+                    if (equation.name, number) not in winners:
+                        winners[equation.name, number] = _winner(equation, number, {*axes, *adjoints.values()})
+                    winner = winners[equation.name, number]
+                    before = before * _indicator(sympy.Eq(winner.target, solving.position(term.over)))
                 local = resolve(before, functions)
                 kind = _kind(equation, term, element, before, network, tainted, parameters)
-                rename = _solve(equation, term, element, axes[element.name])
-                contribution = _contribution(seed * local, equation, term, rename, axes[element.name])
+                contribution = solving.contribution(seed * local, equation, term, element, axes[element.name])
                 adjoint = Element(adjoints[element.name], *(index(i) for i in axes[element.name]))
                 steps.append(Step(equation.target, element, kind, before, local, contribution, adjoint))
                 collected[element.name].append(contribution)
@@ -75,7 +104,28 @@ def differentiate(network: Network, wrt: Sequence[str] = ()) -> tuple[tuple[Equa
     for name in wrt:
         if name not in last_use and name != network.loss:
             close(name)
-    return tuple(equations), tuple(steps), adjoints
+    return tuple(_in_order([*winners.values(), *equations])), tuple(steps), adjoints
+
+
+def _in_order(equations: Sequence[Equation]) -> list[Equation]:
+    """Recurrences together, each in the order of one step."""
+    ordered: list[Equation] = []
+    for group in groups_of(equations):
+        ordered += within_step(group, direction(group)[0]) if is_recurrence(group) else group
+    return ordered
+
+
+def _winner(equation: Equation, number: int, taken: Iterable[str]) -> Equation:
+    """Which place attained the greatest value, the first of equals."""
+    term, name = equation.terms[number], f"place_{equation.name}{number or ''}"
+    while name in taken:
+        name += "_"
+    return Equation(Element(name, *equation.target.indices), (Term(term.body, term.over, "argmax"),))
+
+
+def _indicator(condition: object) -> Expr:
+    """1 where a condition holds, 0 elsewhere."""
+    return sympy.Piecewise((1, condition), (0, True))
 
 
 def _names(term: Term) -> Iterable[str]:
@@ -84,19 +134,23 @@ def _names(term: Term) -> Iterable[str]:
 
 def _depends_on(network: Network, roots: Iterable[str]) -> set[str]:
     """The arrays among `roots` and everything computed from them."""
-    found = set(roots)
-    for equation in network.equations:
-        if any(name in found for t in equation.terms for name in _names(t)):
-            found.add(equation.name)
+    found, before = set(roots), -1
+    while len(found) > before:  # once more for every recurrence
+        before = len(found)
+        for equation in network.equations:
+            if any(name in found for t in equation.terms for name in _names(t)):
+                found.add(equation.name)
     return found
 
 
 def _leads_to_loss(network: Network) -> set[str]:
     """The arrays that the loss is computed from, and the loss."""
-    found = {network.loss}
-    for equation in reversed(network.equations):
-        if equation.name in found:
-            found |= {name for t in equation.terms for name in _names(t)}
+    found, before = {network.loss}, -1
+    while len(found) > before:
+        before = len(found)
+        for equation in reversed(network.equations):
+            if equation.name in found:
+                found |= {name for t in equation.terms for name in _names(t)}
     return found
 
 
@@ -117,8 +171,9 @@ def name_adjoints(network: Network, names: Iterable[str]) -> dict[str, str]:
 def partial(body: Expr, element: Element) -> Expr:
     """∂body/∂element, all other elements held fixed."""
     variable = Dummy(real=True)
-    # Step functions are constant wherever they have a derivative.
-    held: dict[Expr, Expr] = {f: Dummy(real=True) for f in body.atoms(sympy.sign, sympy.floor) if f.has(element)}
+    # Step functions are constant wherever they have a derivative, and `stop` says that its value counts as constant.
+    steps = (f for f in body.atoms(sympy.sign, sympy.floor, sympy.Mod, Call) if not isinstance(f, Call) or f.name == "stop")
+    held: dict[Expr, Expr] = {f: Dummy(real=True) for f in steps if f.has(element)}
     derivative: Expr = body.xreplace(held).xreplace({element: variable}).diff(variable)
     return derivative.xreplace({variable: element}).xreplace({v: k for k, v in held.items()})
 
@@ -177,30 +232,75 @@ def _kind(
     return "weight" if names <= parameters else "other"
 
 
-def _solve(equation: Equation, term: Term, element: Element, axes: tuple[str, ...]) -> dict[Symbol, Symbol]:
-    """The renaming of the term's indices that makes `element` the element at `axes`."""
-    if len(set(element.indices)) < len(element.indices):
-        raise NetworkError(
-            f"in the equation of '{equation.name}': '{element.name}' has the same index twice, which cannot be solved yet"
+class _Solving:
+    """Finds, for an element in a term, the indices at which it is the one wanted."""
+
+    def __init__(self, network: Network) -> None:
+        self._sizes = {i.name: size_symbol(i.size) for i in network.indices}
+        self._numbers: dict[Expr, Expr] = {
+            size_symbol(i.size): sympy.Integer(i.number) for i in network.indices if i.number is not None
+        }
+
+    def size(self, letter: Symbol) -> Expr:
+        """The size of a letter."""
+        return self._sizes[base_name(letter.name)]
+
+    def position(self, over: Sequence[Symbol]) -> Expr:
+        """The number of a place, counted through the letters with the last one fastest."""
+        number: Expr = sympy.S.Zero
+        for i in over:
+            number = number * self.size(i) + i
+        return number
+
+    def contribution(self, body: Expr, equation: Equation, term: Term, element: Element, axes: tuple[str, ...]) -> Term:
+        """What one use of an element adds to its derivative: `body` at the indices where it is the element at `axes`."""
+        free = [index(a) for a in axes]
+        own = tuple(dict.fromkeys((*equation.target.letters, *term.over)))
+        # The term's letters step aside, so that none is taken for an axis of the result.
+        aside = {i: sympy.Dummy(i.name, integer=True, nonnegative=True) for i in own}
+        home = {d: i for i, d in aside.items()}
+        wanted = [(a, cast(Expr, i.xreplace(aside))) for a, i in zip(free, element.indices, strict=True)]
+        targets = [aside[i] for i in equation.target.letters]
+        solution = solve(
+            wanted,
+            targets,
+            [aside[i] for i in own if aside[i] not in targets],
+            lambda i: self.size(home.get(i, i)),
+            self._numbers,
         )
-    wanted = dict(zip(element.indices, map(index, axes), strict=True))
-    taken = set(wanted.values())
-    for other in (*equation.target.indices, *term.over):
-        if other in wanted:
-            continue
-        name = base_name(other.name)
-        while index(name) in taken:
-            name += "'"
-        wanted[other] = index(name)
-        taken.add(index(name))
-    return {old: new for old, new in wanted.items() if old != new}
+        rest = [d for d in aside.values() if d not in solution.letters]
+        back, taken = dict[Expr, Expr](), set(free)
+        for d in rest:
+            name = base_name(home[d].name)
+            while index(name) in taken:
+                name += "'"
+            back[d] = index(name)
+            taken.add(index(name))
+        rename = {i: cast(Expr, solution.put(d).xreplace(back)) for i, d in aside.items()}
+        tests = [solution.put(c).xreplace(back) for c in solution.conditions]
+        moved = {i: v for i, v in rename.items() if not is_index(v)}
+        if moved:
+            factors = [f for f in sympy.Mul.make_args(body) if isinstance(f, Element)]
+            ends = {i: self.size(i) for v in moved.values() for i in indices_of(v)}
+            for i, value in moved.items():
+                # An array that ends with the letter's range is zero beyond it; where none does, it must be said.
+                if not any(i in f.indices for f in factors):
+                    tests += bounds(unwrapped(value), ends, self.size(i))
+        body = cast(Expr, body.xreplace({i: v for i, v in rename.items() if i != v})) * sympy.Mul(*map(_indicator, tests))
+        # What the body lacks is summed all the same: "times its size"; a visible rule of `simplify` says so.
+        result = _at_one_place(Term(body, tuple(cast(Symbol, back[d]) for d in rest)))
+        assert indices_of(result.body) <= set(free) | set(result.over), (result, free)
+        return result
 
 
-def _contribution(body: Expr, equation: Equation, term: Term, rename: Mapping[Symbol, Symbol], axes: tuple[str, ...]) -> Term:
-    free = set(map(index, axes))
-    body = cast(Expr, body.xreplace(dict(rename)))
-    over = (rename.get(i, i) for i in (*equation.target.indices, *term.over))
-    summed = tuple(i for i in dict.fromkeys(over) if i not in free)
-    # What the body lacks is summed all the same: "times its size"; a visible rule of `simplify` says so.
-    assert indices_of(body) <= free | set(summed)
-    return Term(body, summed)
+def _at_one_place(term: Term) -> Term:
+    """A sum over a letter that only one value of it reaches, `[t = 0]`, is what is summed at that value."""
+    for factor in sympy.Mul.make_args(term.body):
+        test = factor.args[0].args[1] if isinstance(factor, sympy.Piecewise) and factor.args[0].args[0] == 1 else None
+        if isinstance(test, sympy.Eq) and [b.args[0] for b in factor.args] == [1, 0]:
+            letter, value = test.args if is_index(test.args[0]) else reversed(test.args)
+            plain = value.is_Integer or (not indices_of(value) and not value.atoms(Element))
+            if letter in term.over and plain:
+                body = cast(Expr, (term.body / factor).xreplace({letter: value}))
+                return _at_one_place(Term(body, tuple(i for i in term.over if i != letter), term.reduce))
+    return term

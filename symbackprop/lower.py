@@ -19,7 +19,7 @@ import sympy
 from sympy import Dummy, Expr
 
 from .errors import FormulaError, Source, suggest
-from .notation import Call, Element, Equation, Function, Term, index, indices_of
+from .notation import Beyond, Call, Element, Equation, Function, Term, index, indices_of, is_index
 from .parse import Apply, Binary, Definition, Item, Name, Negate, Node, Number
 from .sizes import Sizes
 
@@ -57,9 +57,12 @@ BUILT_IN: Mapping[str, tuple[int, Callable[..., Any], Callable[..., Any]]] = {
     "sign": (1, sympy.sign, _sign),
     "erf": (1, sympy.erf, math.erf),
     "floor": (1, sympy.floor, math.floor),
+    "mod": (2, sympy.Mod, math.fmod),
     "max": (0, _greatest, max),
     "min": (0, _least, min),
 }
+# Words that begin a reduction over index letters: max(k, x[n,k]).
+REDUCTIONS = ("sum", "mean", "max", "min", "prod", "logsumexp")
 _COMPARE: Mapping[str, Callable[..., object]] = {
     "<": sympy.Lt,
     ">": sympy.Gt,
@@ -76,7 +79,8 @@ class Scope:
 
     `renamed` and `leading` serve formulas written for one example: their names stand for others, and the arrays
     that are not parameters get the leading axes in front. Where `free`, letters need not be bound (claims leave them so).
-    A `closed` scope (a function's formula) cannot make equations of its own.
+    A `closed` scope (a function's formula) cannot make equations of its own. `coming` are the arrays that a later equation
+    defines, which a recurrence may use at an earlier place; `initial` what stands before their first place.
     """
 
     axes: dict[str, tuple[str, ...]]
@@ -93,10 +97,12 @@ class Scope:
     free: bool = False
     closed: bool = False
     parameters: frozenset[str] = frozenset()
+    coming: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    initial: dict[str, tuple[Element, int, Expr]] = field(default_factory=dict[str, "tuple[Element, int, Expr]"])
 
     def names(self) -> list[str]:
         """Every name that a formula may use here."""
-        return [*self.renamed, *self.values, *self.axes, *self.functions, *BUILT_IN, "where", "sum", "mean", "pi"]
+        return [*self.renamed, *self.values, *self.axes, *self.functions, *BUILT_IN, *REDUCTIONS, "where", "pad", "pi"]
 
     def fresh(self, stem: str) -> str:
         """A name not in use."""
@@ -122,13 +128,24 @@ class Lowering:
 
     # ------------------------------------------------------------------ equations
 
-    def equation(self, definition: Definition) -> Equation:
-        """`target[i,…] = …`; the target becomes known after its right side was read."""
+    def announce(self, definition: Definition) -> None:
+        """Make known that an equation for this array is coming, so that a recurrence may use it before."""
+        if not is_start(definition):
+            target = self._target(definition.left)
+            self.scope.coming.setdefault(target.name, tuple(i.name for i in target.letters))
+
+    def equation(self, definition: Definition) -> Equation | None:
+        """`target[i,…] = …`; the target becomes known after its right side was read. A start value makes no equation."""
+        if is_start(definition):
+            self._start(definition)
+            return None
         target = self._target(definition.left)
-        terms = self.terms(definition.right, frozenset(i.name for i in target.indices))
-        for i in target.indices:
-            self.scope.sizes.add(i.name)
-        self.scope.axes[target.name] = tuple(i.name for i in target.indices)
+        letters = tuple(i.name for i in target.letters)
+        for i in letters:
+            self.scope.sizes.add(i, opened=True)
+        self.scope.coming.setdefault(target.name, letters)
+        terms = self.terms(definition.right, frozenset(letters))
+        self.scope.axes[target.name] = letters
         equation = Equation(target, tuple(t for t in terms if t.body != 0))
         self.scope.equations.append(equation)
         return equation
@@ -146,6 +163,26 @@ class Lowering:
             raise self.error(f"'{name}' has the same index twice on the left side", node)
         return Element(name, *(index(i) for i in letters))
 
+    def _start(self, definition: Definition) -> None:
+        """`h[n,-1,k] = …`: what stands before the first place of an array that a recurrence defines."""
+        left = definition.left
+        assert isinstance(left, Item)
+        name = self.scope.renamed.get(left.name, left.name)
+        axes = self.scope.coming.get(name, ())
+        place = next(k for k, i in enumerate(left.indices) if _is_before_first(i))
+        led = list(self.scope.leading) if name in self.scope.led else []
+        letters = [*led, *(self._letter(i) if k != place else "" for k, i in enumerate(left.indices))]
+        if len(letters) != len(axes) or len(set(letters)) < len(letters):
+            raise self.error(f"'{left.name}' starts at -1, but no equation defines it with {len(letters)} indices", left)
+        for letter, axis in zip(letters, axes, strict=True):
+            if letter:
+                self.scope.sizes.add(letter, opened=True)
+                self.scope.sizes.unify(letter, axis)
+        terms = self.terms(definition.right, frozenset(filter(None, letters)))
+        value = self._as_scalar(terms, frozenset(filter(None, letters)))
+        pattern = Element(name, *(index(i or axes[k]) for k, i in enumerate(letters)))
+        self.scope.initial[name] = pattern, len(led) + place, value
+
     def _letter(self, node: Node) -> str:
         if not isinstance(node, Name):
             raise self.error("an index is a plain letter or name here, such as i in x[i]", node)
@@ -153,14 +190,55 @@ class Lowering:
             raise self.error(f"'{node.name}' is an array and cannot be an index as well", node)
         return self.scope.letters.get(node.name, node.name)
 
+    def _index(self, node: Node, bound: frozenset[str]) -> Expr:
+        """An index: a letter, or whole numbers, letters, sizes and elements under `+ - * /`, `floor` and `mod`."""
+        scope = self.scope
+        match node:
+            case Number(value=value) if value.denominator == 1:
+                return sympy.Integer(int(value))
+            case Name(name=name) if name in scope.values:
+                return scope.values[name]
+            case Name(name=name) if scope.renamed.get(name, name) not in scope.axes:
+                letter = scope.letters.get(name, name)
+                if letter not in bound and letter not in scope.leading and (size := self._size(name)) is not None:
+                    return size
+                if letter not in bound and letter not in scope.leading and not scope.free:
+                    raise self.error(f"the index '{letter}' is neither summed nor on the left side", node)
+                scope.sizes.add(letter, opened=True)
+                return index(letter)
+            case Name() | Item():
+                return self._element(node, bound)[0]
+            case Negate(operand=operand):
+                return -self._index(operand, bound)
+            case Binary(operator=operator, left=left, right=right) if operator in "+-*/":
+                a, b = self._index(left, bound), self._index(right, bound)
+                if operator == "/" and b == 0:
+                    raise self.error("division by zero", node)
+                return a + b if operator == "+" else a - b if operator == "-" else a * b if operator == "*" else a / b
+            case Apply(name="floor", arguments=(inner,)):
+                return sympy.floor(self._index(inner, bound))
+            case Apply(name="mod", arguments=(inner, period)):
+                return sympy.Mod(self._index(inner, bound), self._index(period, bound))
+            case _:
+                raise self.error("an index is made of letters, whole numbers, sizes and elements, such as 2*i + p - 1", node)
+
+    def _size(self, name: str) -> Expr | None:
+        """The size of that name: `N`, or within a layer's formulas that of its own letter."""
+        sizes, own = self.scope.sizes, self.scope.letters.get(name.lower())
+        letter = own if own is not None and name.isupper() else sizes.index_of_size(name)
+        if letter is None:
+            return None
+        number = sizes.number(letter) if own is not None else None
+        return sizes.symbol(letter) if number is None else sympy.Integer(number)
+
     # ------------------------------------------------------------------ terms
 
     def terms(self, node: Node, bound: frozenset[str]) -> tuple[Term, ...]:
         """An expression as a sum of terms; `bound` are the letters that have a meaning here."""
-        if not _holds_reduction(node):
+        if not self._holds_reduction(node, bound):
             return (Term(self.scalar(node, bound)),)
         if isinstance(node, Negate):
-            return tuple(replace(t, body=-t.body) for t in self.terms(node.operand, bound))
+            return tuple(replace(t, body=-t.body) for t in self._sums(node.operand, bound))
         if isinstance(node, Binary):
             return (self._sum_of if node.operator in "+-" else self._product)(node, bound)
         assert isinstance(node, Apply)
@@ -170,20 +248,27 @@ class Lowering:
         # Along the left spine in a loop: a sum of a thousand terms is a tree a thousand deep.
         parts: list[tuple[Term, ...]] = []
         while isinstance(node, Binary) and node.operator in ("+", "-"):
-            right = self.terms(node.right, bound)
+            right = self._sums(node.right, bound)
             parts.append(right if node.operator == "+" else tuple(replace(t, body=-t.body) for t in right))
             node = node.left
-        parts.append(self.terms(node, bound))
+        parts.append(self._sums(node, bound))
         return tuple(t for part in reversed(parts) for t in part)
+
+    def _sums(self, node: Node, bound: frozenset[str]) -> tuple[Term, ...]:
+        """Terms that may be scaled: a greatest value gets a name of its own first."""
+        terms = self.terms(node, bound)
+        if any(t.reduce != "sum" for t in terms):
+            return (Term(self._as_scalar(terms, bound, always=True, stem="m")),)
+        return terms
 
     def _product(self, node: Node, bound: frozenset[str]) -> tuple[Term, ...]:
         spine: list[Binary] = []
         while isinstance(node, Binary) and node.operator in ("*", "/"):
             spine.append(node)
             node = node.left
-        product = self.terms(node, bound)
+        product = self._sums(node, bound)
         for step in reversed(spine):
-            if step.operator == "/" or not _holds_reduction(step.right) or any(t.over for t in product):
+            if step.operator == "/" or not self._holds_reduction(step.right, bound) or any(t.over for t in product):
                 factor = self.scalar(step.right, bound)
                 if step.operator == "/":
                     if factor == 0:
@@ -192,7 +277,7 @@ class Lowering:
                 product = tuple(_times(t, factor) for t in product)
             else:
                 factor = self._as_scalar(product, bound)
-                product = tuple(_times(t, factor) for t in self.terms(step.right, bound))
+                product = tuple(_times(t, factor) for t in self._sums(step.right, bound))
         return product
 
     def _reduction(self, node: Apply, bound: frozenset[str]) -> tuple[Term, ...]:
@@ -204,18 +289,73 @@ class Lowering:
                 raise self.error(f"the index '{letter}' has a meaning here already; sum over another letter", argument)
             if letter in self.scope.functions or letter in BUILT_IN:
                 raise self.error(f"'{letter}' is a function and cannot be an index", argument)
-            self.scope.sizes.add(letter)
-        inside = self.terms(node.arguments[-1], bound | set(letters))
+            self.scope.sizes.add(letter, opened=True)
+        body = node.arguments[-1]
+        if node.name in ("max", "min"):
+            inside = self.scalar(body, bound | set(letters))
+            for letter, argument in zip(letters, node.arguments, strict=False):
+                if index(letter) not in indices_of(inside):
+                    raise self.error(f"unknown name '{letter}'{suggest(letter, self.scope.names())}", argument)
+            if node.name == "max":
+                return (Term(inside, tuple(map(index, letters)), "max"),)
+            greatest = (Term(-inside, tuple(map(index, letters)), "max"),)
+            return (Term(-self._as_scalar(greatest, bound, always=True, stem="m")),)
+        if node.name == "prod":
+            return (Term(self._running_product(letters, body, bound)),)
+        if node.name == "logsumexp":
+            powers = (Term(sympy.exp(self.scalar(body, bound | set(letters))), tuple(map(index, letters))),)
+            return (Term(sympy.log(self._as_scalar(powers, bound))),)
+        inside = self.terms(body, bound | set(letters))
+        if any(t.reduce != "sum" for t in inside):
+            inside = (Term(self._as_scalar(inside, bound | set(letters), always=True, stem="m")),)
         scale = sympy.Mul(*(1 / self.scope.sizes.symbol(i) for i in letters)) if node.name == "mean" else sympy.S.One
         return tuple(Term(t.body * scale, (*map(index, letters), *t.over)) for t in inside)
 
-    def _as_scalar(self, terms: tuple[Term, ...], bound: frozenset[str], always: bool = False) -> Expr:
+    def _running_product(self, letters: list[str], body: Node, bound: frozenset[str]) -> Expr:
+        """A product as a recurrence, `c[k] = x[k]*c[k-1]`: its derivative divides by nothing."""
+        *outer, letter = letters
+        inside = self.scalar(body, bound | set(letters))
+        for k in (letter, *reversed(outer)):
+            here, free = index(k), indices_of(inside) - {index(k)}
+            order = [index(i) for i in (*self.scope.leading, *sorted(bound | set(letters))) if index(i) in free]
+            name = self.scope.fresh("c")
+            self.scope.axes[name] = (*(i.name for i in dict.fromkeys(order)), k)
+            kept = dict.fromkeys(order)
+            before = sympy.Piecewise((1, sympy.Eq(here, 0)), (Element(name, *kept, here - 1), True))
+            self.scope.equations.append(Equation(Element(name, *kept, here), (Term(before * inside),)))
+            inside = Element(name, *kept, self.scope.sizes.symbol(k) - 1)
+        return inside
+
+    def _is_reduction(self, node: Node, bound: frozenset[str]) -> bool:
+        """Whether this is a sum, a greatest value, … over letters, not a function of values."""
+        if not isinstance(node, Apply) or node.name not in REDUCTIONS:
+            return False
+        if node.name not in ("max", "min"):
+            return True
+        scope = self.scope
+        letters = [a.name for a in node.arguments[:-1] if isinstance(a, Name)]
+        taken = {*scope.axes, *scope.renamed, *scope.values, *scope.functions, *BUILT_IN, "pi"}
+        return len(letters) == len(node.arguments) - 1 > 0 and not any(
+            i in taken or scope.letters.get(i, i) in bound or (i not in scope.sizes and self._size(i) is not None) for i in letters
+        )
+
+    def _holds_reduction(self, node: Node, bound: frozenset[str]) -> bool:
+        """Whether there is a reduction over an index outside of functions, powers and denominators."""
+        while isinstance(node, Binary) and node.operator in ("+", "-", "*", "/"):
+            if node.operator != "/" and self._holds_reduction(node.right, bound):
+                return True
+            node = node.left
+        if isinstance(node, Negate):
+            return self._holds_reduction(node.operand, bound)
+        return self._is_reduction(node, bound)
+
+    def _as_scalar(self, terms: tuple[Term, ...], bound: frozenset[str], always: bool = False, stem: str = "s") -> Expr:
         """One expression for the terms: sums get a name and an equation of their own."""
         if not always and not any(t.over for t in terms):
             return sympy.Add(*(t.body for t in terms))
         free = {i for t in terms for i in indices_of(t.body) - set(t.over)}
         order = [i for i in (*self.scope.leading, *sorted(bound)) if index(i) in free]
-        target = Element(self.scope.fresh("s"), *dict.fromkeys(index(i) for i in order))
+        target = Element(self.scope.fresh(stem), *dict.fromkeys(index(i) for i in order))
         self.scope.axes[target.name] = tuple(i.name for i in target.indices)
         self.scope.equations.append(Equation(target, terms))
         return target
@@ -320,53 +460,75 @@ class Lowering:
         if isinstance(exponent, sympy.Rational) and exponent.q > MAX_EXPONENT * 1000:
             raise self.error("this exponent has too many digits", node)
 
-    def _element(self, node: Name | Item, bound: frozenset[str]) -> tuple[Expr, float | None]:
+    def _element(self, node: Name | Item, bound: frozenset[str], padded: bool = False) -> tuple[Expr, float | None]:
+        """An element; a `padded` one may reach beyond its axes."""
         scope = self.scope
         if isinstance(node, Name) and node.name in scope.values:
             value = scope.values[node.name]
             return value, float(value) if value.is_number else None
         name = scope.renamed.get(node.name, node.name)
-        if name not in scope.axes:
-            return self._not_an_array(node)
-        letters = [self._letter(i) for i in node.indices] if isinstance(node, Item) else []
-        if name in scope.led:
-            letters = [*scope.leading, *letters]
-        axes = scope.axes[name]
-        if len(letters) != len(axes):
-            given = f"{len(letters)} {'index' if len(letters) == 1 else 'indices'}"
+        if name not in scope.axes and not (name in scope.coming and isinstance(node, Item) and _is_moved(node)):
+            return self._not_an_array(node, bound)
+        own: list[Node] = list(node.indices) if isinstance(node, Item) else []
+        axes = scope.axes[name] if name in scope.axes else scope.coming[name]
+        led = [index(i) for i in scope.leading] if name in scope.led else []
+        if len(led) + len(own) != len(axes):
+            given = f"{len(own)} {'index' if len(own) == 1 else 'indices'}"
             shape = f"{name}[{','.join(axes)}]" if axes else f"'{name}', a scalar"
             raise self.error(f"'{node.name}' has {given} here but is declared as {shape}", node)
-        for letter, axis, place in zip(letters, axes, self._index_nodes(node, len(letters)), strict=True):
-            if letter not in bound and letter not in scope.leading and not scope.free:
-                raise self.error(f"the index '{letter}' is neither summed nor on the left side", place)
-            if letter == scope.examples and name in scope.parameters:
-                raise self.error(f"'{letter}' counts the examples and cannot index the parameter {name}[{','.join(axes)}]", place)
-            if wrong := scope.sizes.unify(letter, axis):
-                raise self.error(f"in {name}[{','.join(letters)}]: {wrong}", place)
-        return Element(name, *(index(i) for i in letters)), None
+        indices = [*led, *(self._index(i, bound) for i in own)]
+        places: list[Node] = [*[node] * len(led), *own]
+        for k, (i, axis, place) in enumerate(zip(indices, axes, places, strict=True)):
+            if i == index(scope.examples or "") and name in scope.parameters:
+                raise self.error(f"'{i}' counts the examples and cannot index the parameter {name}[{','.join(axes)}]", place)
+            if padded:
+                indices[k] = Beyond(i) if is_index(i) and scope.sizes.root(str(i)) != scope.sizes.root(axis) else i
+            elif is_index(i):
+                if wrong := scope.sizes.unify(str(i), axis):
+                    raise self.error(f"in {Element(name, *indices)}: {wrong}", place)
+            elif name in scope.axes and (wrong := scope.sizes.fit(i, axis)):
+                text = Element(name, *indices)
+                raise self.error(f"in {text}: the index '{i}' {wrong}; write pad({text}) where zeros are meant beyond it", place)
+        element = Element(name, *indices)
+        return (self._started(element, node) if name in scope.initial else element), None
 
-    @staticmethod
-    def _index_nodes(node: Name | Item, count: int) -> list[Node]:
-        own: list[Node] = list(node.indices) if isinstance(node, Item) else []
-        return [node] * (count - len(own)) + own
+    def _started(self, element: Element, node: Node) -> Expr:
+        """An element of a recurrence with its start value where it would stand before the first place."""
+        start, k, value = self.scope.initial[element.name]
+        letter = next(iter(indices_of(element.indices[k])), None)
+        if letter is None or element.indices[k] == letter:
+            return element
+        if element.indices[k] != letter - 1:
+            raise self.error(f"'{element.name}' has a start value at -1 and is used at '{element.indices[k]}'", node)
+        here = value.xreplace(dict(zip(start.letters, element.indices, strict=True)))
+        return sympy.Piecewise((here, sympy.Eq(letter, 0)), (element, True))
 
-    def _not_an_array(self, node: Name | Item) -> tuple[Expr, float | None]:
+    def _not_an_array(self, node: Name | Item, bound: frozenset[str]) -> tuple[Expr, float | None]:
         scope, name = self.scope, node.name
         if isinstance(node, Name):
             if name == "pi":
                 return sympy.pi, math.pi
-            if (letter := scope.sizes.index_of_size(name)) is not None:
-                number = scope.sizes.number(letter)
-                return scope.sizes.symbol(letter), None if number is None else float(number)
+            letter = scope.letters.get(name, name)
+            if letter in bound or letter in scope.leading:
+                return index(letter), None
+            if (size := self._size(name)) is not None:
+                number = size if size.is_Integer else scope.sizes.numeric(size)
+                return size, float(number) if number.is_number else None
         if name in scope.functions or name in BUILT_IN:
             raise self.error(f"'{name}' is a function: write {name}(…)", node)
         if isinstance(node, Name) and name in scope.sizes:
-            raise self.error(f"'{name}' is an index, not a value; its size is '{scope.sizes.symbol(name)}'", node)
+            raise self.error(f"the index '{name}' is neither summed nor on the left side here", node)
         raise self.error(f"unknown name '{name}'{suggest(name, scope.names())}", node)
 
     def _apply(self, node: Apply, bound: frozenset[str]) -> tuple[Expr, float | None]:
-        if node.name in ("sum", "mean"):
-            return self._as_scalar(self._reduction(node, bound), bound), None
+        if self._is_reduction(node, bound):
+            terms = self._reduction(node, bound)
+            return self._as_scalar(terms, bound, stem="m" if terms[0].reduce == "max" else "s"), None
+        if node.name == "pad":
+            inner = node.arguments[0]
+            if len(node.arguments) != 1 or not isinstance(inner, Item):
+                raise self.error("'pad' takes one element: pad(x[n,i-1]) is zero where the index leaves its axis", node)
+            return self._element(inner, bound, padded=True)
         if node.name == "where":
             return self._where(node, bound)
         if node.name in self.scope.functions and node.name not in self.scope.axes and node.name not in BUILT_IN:
@@ -383,7 +545,7 @@ class Lowering:
             for _ in range(primes):
                 derivative = derivative.diff(variable)
             return derivative.xreplace({variable: self.scalar(node.arguments[0], bound)}), None
-        known = [*self.scope.functions, *BUILT_IN, "where", "sum", "mean"]
+        known = [*self.scope.functions, *BUILT_IN, *REDUCTIONS, "where", "pad"]
         if node.name in self.scope.axes:
             raise self.error(f"'{node.name}' is an array: write {node.name}[…]", node)
         raise self.error(f"unknown function '{node.name}'{suggest(stem, known)}", node)
@@ -394,9 +556,6 @@ class Lowering:
             raise self.error(f"'{node.name}' needs two values or more", node)
         if count and len(node.arguments) != count:
             raise self.error(f"'{node.name}' takes {count} argument, not {len(node.arguments)}", node)
-        first = node.arguments[0]
-        if node.name in ("max", "min") and isinstance(first, Name) and first.name in self.scope.sizes:
-            raise self.error(f"'{node.name}' over an index cannot be used in a network yet; give it values", node)
         pairs = [self._scalar(a, bound) for a in node.arguments]
         values = [v for _, v in pairs if v is not None]
         value: float | None = None
@@ -405,8 +564,8 @@ class Lowering:
                 value = floating(*values)
             except OverflowError:
                 raise self.error("this constant is too large", node) from None
-            except ValueError:
-                raise self.error(f"'{node.name}' of {values[0]:g} is not a real number", node) from None
+            except (ValueError, ZeroDivisionError):
+                raise self.error(f"'{node.name}' of {values[-1]:g} is not a real number", node) from None
             if value is None or not math.isfinite(value):
                 raise self.error("this constant is too large", node)
         arguments = [e for e, _ in pairs]
@@ -447,15 +606,18 @@ class Lowering:
         return sympy.Piecewise((self.scalar(then, bound), condition), (self.scalar(other, bound), True)), None
 
 
-def _holds_reduction(node: Node) -> bool:
-    """Whether there is a sum over an index outside of functions, powers and denominators."""
-    while isinstance(node, Binary) and node.operator in ("+", "-", "*", "/"):
-        if node.operator != "/" and _holds_reduction(node.right):
-            return True
-        node = node.left
-    if isinstance(node, Negate):
-        return _holds_reduction(node.operand)
-    return isinstance(node, Apply) and node.name in ("sum", "mean")
+def _is_before_first(node: Node) -> bool:
+    return isinstance(node, Negate) and isinstance(node.operand, Number) and node.operand.value == 1
+
+
+def is_start(definition: Definition) -> bool:
+    """Whether a definition gives what stands before the first place of an array: `h[n,-1,k] = …`."""
+    return isinstance(definition.left, Item) and any(map(_is_before_first, definition.left.indices))
+
+
+def _is_moved(node: Item) -> bool:
+    """Whether an element is taken at another place than the one being computed."""
+    return not all(isinstance(i, Name) for i in node.indices)
 
 
 def _times(term: Term, factor: Expr) -> Term:

@@ -6,12 +6,18 @@ is `Equation(z1[n,h], (Term(x[n,d]*W1[d,h], over=(d,)), Term(b1[h])))`. Bodies a
 expressions whose leaves are `Element`s (rank 0 included) and whose unknown or catalogued functions are `Call`s.
 Forward equations, derivatives and optimiser updates are all written this way. The dataclasses are frozen and carry
 no behaviour; `Network` checks itself once.
+
+An index is a letter (`i`), or whole numbers, letters, sizes and elements combined by `+ - * /`, `floor` and `mod`: shifted
+`h[n,t-1]`, affine `x[n,2*i+p]`, data `W[x[n],d]`. Letters count from 0 and may be used as values. **An element whose index
+leaves its axis, or is no whole number, is zero; a maximum is taken over the places where no index does so.** An equation
+may use its own array, or those of equations after it, at earlier values of one index (or at later ones): a recurrence.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +27,8 @@ from sympy import Expr, Symbol
 from .errors import NetworkError
 
 Labels = Literal["real", "one-hot", "zero-one", "signed", "count"]
-Role = Literal["input", "target", "parameter", "constant", "stored"]
+Role = Literal["input", "target", "parameter", "constant", "stored", "noise"]
+Reduction = Literal["sum", "max", "argmax"]
 SAFE_NAME = re.compile(r"[^\W\d]\w{0,63}'{0,8}")
 
 
@@ -42,15 +49,34 @@ class Element(Expr):
         return self.args[0].name  # type: ignore[attr-defined]
 
     @property
-    def indices(self) -> tuple[Symbol, ...]:
+    def indices(self) -> tuple[Expr, ...]:
         """The index of each axis."""
+        return self.args[1:]  # type: ignore[return-value]
+
+    @property
+    def letters(self) -> tuple[Symbol, ...]:
+        """The indices of an element all of whose indices are letters, such as the target of an equation."""
         return self.args[1:]  # type: ignore[return-value]
 
     def _eval_derivative(self, s: Any) -> Expr:  # noqa: ARG002
         return sympy.S.Zero
 
     def _sympystr(self, printer: Any) -> str:  # noqa: ARG002
-        return f"{self.name}[{','.join(str(i) for i in self.indices)}]" if self.indices else self.name
+        return f"{self.name}[{','.join(map(index_text, self.indices))}]" if self.indices else self.name
+
+
+class Beyond(Expr):
+    """A letter as an index of an axis with another range than its own: `x[n,c]` where `c` counts further than `x` does."""
+
+    is_integer = True
+    is_real = True
+
+    def __new__(cls, letter: Symbol) -> Beyond:
+        """The letter, marked; SymPy rebuilds it from `args`, and another expression in its place needs no mark."""
+        return Expr.__new__(cls, letter) if is_index(letter) else letter  # type: ignore[return-value]
+
+    def _sympystr(self, printer: Any) -> str:
+        return printer._print(self.args[0])
 
 
 class Call(Expr):
@@ -106,11 +132,14 @@ def _primes(orders: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Term:
-    """`reduce` over the indices `over` of `body`: a sum unless said otherwise; no index is a plain value."""
+    """`reduce` over the indices `over` of `body`: a sum unless said otherwise; no index is a plain value.
+
+    `argmax` is the position of the first greatest value, counted through `over` with the last index fastest.
+    """
 
     body: Expr
     over: tuple[Symbol, ...] = ()
-    reduce: Literal["sum", "max"] = "sum"
+    reduce: Reduction = "sum"
 
 
 @dataclass(frozen=True)
@@ -137,11 +166,15 @@ class Array:
 
 @dataclass(frozen=True)
 class Index:
-    """An index letter, the name of its size (`n` runs over `N`), and the size as a number where it is known."""
+    """An index letter, the name of its size (`n` runs over `N`), and the size as a number where it is known.
+
+    `formula` says how the size follows from others: a convolution of T places with a kernel of 3 has T - 2.
+    """
 
     name: str
     size: str
     number: int | None = None
+    formula: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -177,8 +210,24 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """How an array of noise is drawn at each step of training, and the value at rest, which predictions use.
+
+    `normal` has mean 0 and variance 1; `bernoulli` is 1/keep with probability `keep`, 0 otherwise.
+    """
+
+    distribution: Literal["normal", "bernoulli"]
+    rest: int
+    keep: float = 1.0
+
+
+@dataclass(frozen=True)
 class Network:
-    """Equations in the order of computation; the last target is the scalar that is differentiated."""
+    """Equations in the order of computation; the last target is the scalar that is differentiated.
+
+    `draws` says how arrays of noise are drawn; `averages` names stored arrays whose running average (with this share of the
+    newest value) stands in for them in predictions, and where that average starts.
+    """
 
     name: str
     equations: tuple[Equation, ...]
@@ -189,6 +238,8 @@ class Network:
     facts: tuple[Fact, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     starts: tuple[tuple[str, Start], ...] = ()
+    draws: tuple[tuple[str, Draw], ...] = ()
+    averages: tuple[tuple[str, float, float], ...] = ()
     prediction: str | None = None
     batch: str | None = None
     labels: Labels = "real"
@@ -254,8 +305,13 @@ class Derivation:
 
 
 def index(name: str) -> Symbol:
-    """The symbol of an index."""
-    return Symbol(name, integer=True)
+    """The symbol of an index; indices count from 0."""
+    return Symbol(name, integer=True, nonnegative=True)
+
+
+def index_text(expr: Expr) -> str:
+    """An index as formula text, without spaces."""
+    return sympy.sstr(expr).replace(" ", "").replace("Mod(", "mod(")
 
 
 def size_symbol(name: str) -> Symbol:
@@ -273,9 +329,35 @@ def elements_of(expr: Expr) -> list[Element]:
     return sorted(expr.atoms(Element), key=lambda e: (e.name, str(e.indices)))
 
 
-def indices_of(expr: Expr) -> set[Symbol]:
+def is_index(symbol: Any) -> bool:
+    """Whether a symbol is an index letter (sizes are positive, names of arrays are no integers)."""
+    return bool(isinstance(symbol, Symbol) and symbol.is_integer and symbol.is_positive is None)
+
+
+def unwrapped(expr: Expr) -> Expr:
+    """An index without the mark of a letter that counts beyond the axis."""
+    return expr.args[0] if isinstance(expr, Beyond) else expr
+
+
+def is_moved(expr: Expr) -> bool:
+    """Whether an index depends on letters and is not just one: such an index may leave its axis."""
+    return not is_index(expr) and bool(indices_of(expr))
+
+
+@functools.lru_cache(maxsize=65536)
+def indices_of(expr: Expr) -> frozenset[Symbol]:
     """The indices that an expression depends on."""
-    return {i for e in expr.atoms(Element) for i in e.indices}
+    return frozenset(s for s in expr.free_symbols if is_index(s))  # type: ignore[misc]
+
+
+def data_indices(equations: Iterable[Equation]) -> set[str]:
+    """The arrays whose values are used as indices: these hold whole numbers."""
+    found: set[str] = set()
+    for equation in equations:
+        for term in equation.terms:
+            for e in term.body.atoms(Element):
+                found |= {inner.name for i in e.indices for inner in i.atoms(Element)}
+    return found
 
 
 def calls_of(expr: Expr) -> list[Call]:
@@ -290,6 +372,127 @@ def str_equation(equation: Equation) -> str:
         for t in equation.terms
     ]
     return f"{sympy.sstr(equation.target)} = {' + '.join(parts) or '0'}"
+
+
+def groups_of(equations: Sequence[Equation]) -> list[tuple[Equation, ...]]:
+    """The equations in order, those that need one another (a recurrence) together, in the place of the first of them.
+
+    What a recurrence needs comes before it even where it was written between its equations.
+    """
+    by_name = {e.name: e for e in equations}
+    uses = {e.name: [n for n in _array_names(e) if n in by_name] for e in equations}
+    reach: dict[str, set[str]] = {}
+    position = {e.name: k for k, e in enumerate(equations)}
+    # Only equations that a later definition feeds can be in a recurrence; the others stand as they are.
+    if all(position[u] < position[n] for n in by_name for u in uses[n]):
+        return [(e,) for e in equations]
+    for name in by_name:
+        found: set[str] = set()
+        todo = list(uses[name])
+        while todo:
+            other = todo.pop()
+            if other not in found:
+                found.add(other)
+                todo += uses[other]
+        reach[name] = found
+    groups: list[tuple[Equation, ...]] = []
+    placed: set[str] = set()
+
+    def place(name: str) -> None:
+        stack = [name]
+        while stack:
+            current = stack[-1]
+            if current in placed:
+                stack.pop()
+                continue
+            own = [n for n in by_name if n == current or (n in reach[current] and current in reach[n])]
+            before = [u for n in own for u in uses[n] if u not in placed and u not in own]
+            if before:
+                stack.append(before[0])
+                continue
+            placed.update(own)
+            groups.append(tuple(by_name[n] for n in own))
+            stack.pop()
+
+    for equation in equations:
+        place(equation.name)
+    return groups
+
+
+def _array_names(equation: Equation) -> Iterable[str]:
+    return dict.fromkeys(e.name for t in equation.terms for e in elements_of(t.body))
+
+
+def is_recurrence(group: Sequence[Equation]) -> bool:
+    """Whether equations of `groups_of` need one another."""
+    return len(group) > 1 or group[0].name in _array_names(group[0])
+
+
+def direction(group: Sequence[Equation]) -> tuple[Symbol, int]:
+    """The index that a recurrence runs along, and 1 for upwards or -1 for downwards.
+
+    Raises `NetworkError` where a value would need itself or, in one direction, its own future.
+    """
+    names = {e.name for e in group}
+    letters = [i for i in group[0].target.letters if all(i in e.target.letters for e in group)]
+    problem = f"'{group[0].target}' depends on itself at the same place"
+    for letter in letters:
+        shifts: dict[tuple[str, str], list[int]] = {}
+        for equation in group:
+            for term in equation.terms:
+                for e in (e for e in elements_of(term.body) if e.name in names):
+                    axis = next(x for x in group if x.name == e.name).target.letters.index(letter)
+                    shift = e.indices[axis] - letter
+                    if not shift.is_Integer:
+                        if letter not in indices_of(e.indices[axis]):
+                            problem = f"'{e}' in the equation of '{equation.name}' is needed before it is computed"
+                        break
+                    shifts.setdefault((equation.name, e.name), []).append(int(shift))
+                else:
+                    continue
+                break
+        else:
+            found = {s for values in shifts.values() for s in values}
+            if max(found) > 0 and min(found) < 0:
+                problem = f"'{group[0].name}' looks into its own future: along '{letter}' it is used both before and after"
+                continue
+            same = {pair for pair, values in shifts.items() if 0 in values}
+            if found != {0} and not _circular(names, same):
+                return letter, 1 if min(found) < 0 else -1
+    raise NetworkError(f"in the equation of '{group[0].name}': {problem}; a recurrence uses an earlier value, such as h[t-1]")
+
+
+def _circular(names: Iterable[str], edges: set[tuple[str, str]]) -> bool:
+    """Whether arrays depend on themselves at one step."""
+    todo = set(names)
+    while todo:
+        free = {n for n in todo if not any(user == n and used in todo for user, used in edges)}
+        if not free:
+            return True
+        todo -= free
+    return False
+
+
+def within_step(group: Sequence[Equation], letter: Symbol) -> list[Equation]:
+    """The equations of a recurrence in the order in which one step computes them."""
+    axis = {e.name: e.target.letters.index(letter) for e in group}
+    todo, done = list(group), list[Equation]()
+    while todo:
+        waiting = {e.name for e in todo}
+        for equation in todo:
+            now = {
+                e.name
+                for t in equation.terms
+                for e in elements_of(t.body)
+                if e.name in axis and e.indices[axis[e.name]] == letter
+            }
+            if not now & waiting:
+                done.append(equation)
+                todo.remove(equation)
+                break
+        else:
+            raise NetworkError(f"'{todo[0].target}' depends on itself at the same step")
+    return done
 
 
 def check_network(network: Network) -> None:
@@ -307,26 +510,38 @@ def check_network(network: Network) -> None:
     if not network.equations:
         raise NetworkError("a network needs at least one equation")
     defined = {a.name for a in network.arrays if a.role != "stored"}
-    for equation in network.equations:
-        where = f"in the equation of '{equation.name}': "
-        if equation.name in defined:
-            raise NetworkError(f"{where}'{equation.name}' is already defined")
-        bound = set(equation.target.indices)
-        for term in equation.terms:
-            for e in term.body.atoms(Element):
-                if e.name not in defined:
-                    raise NetworkError(f"{where}'{e.name}' is used before it is defined")
-                if len(e.indices) != len(arrays[e.name].axes):
-                    raise NetworkError(f"{where}'{e.name}' has {len(arrays[e.name].axes)} axes, not {len(e.indices)}")
-                if loose := set(e.indices) - bound - set(term.over):
-                    raise NetworkError(f"{where}the index '{min(map(str, loose))}' is neither summed nor on the left")
-            for c in term.body.atoms(Call):
-                if c.name not in functions:
-                    raise NetworkError(f"{where}the function '{c.name}' is not declared")
-        for i in {*bound, *(i for t in equation.terms for i in t.over)}:
-            if base_name(i.name) not in known_indices:
-                raise NetworkError(f"{where}the index '{i.name}' has no size")
-        defined.add(equation.name)
+    twice = [e.name for e in network.equations]
+    for group in groups_of(network.equations):
+        for equation in group:
+            if equation.name in defined or twice.count(equation.name) > 1:
+                raise NetworkError(f"in the equation of '{equation.name}': '{equation.name}' is already defined")
+        own = {e.name for e in group} if is_recurrence(group) else set[str]()
+        if own:
+            direction(group)
+        for equation in group:
+            _check_equation(equation, defined | own, arrays, known_indices, functions)
+        defined |= {e.name for e in group}
     if network.equations[-1].target.indices:
         letters = ", ".join(map(str, network.equations[-1].target.indices))
         raise NetworkError(f"the loss '{network.loss}' must be a scalar, but has the indices {letters}")
+
+
+def _check_equation(
+    equation: Equation, defined: set[str], arrays: Mapping[str, Array], known_indices: set[str], functions: set[str]
+) -> None:
+    where = f"in the equation of '{equation.name}': "
+    bound = set(equation.target.letters)
+    for term in equation.terms:
+        for e in term.body.atoms(Element):
+            if e.name not in defined:
+                raise NetworkError(f"{where}'{e.name}' is used before it is defined")
+            if len(e.indices) != len(arrays[e.name].axes):
+                raise NetworkError(f"{where}'{e.name}' has {len(arrays[e.name].axes)} axes, not {len(e.indices)}")
+        if loose := indices_of(term.body) - bound - set(term.over):
+            raise NetworkError(f"{where}the index '{min(map(str, loose))}' is neither summed nor on the left")
+        for c in term.body.atoms(Call):
+            if c.name not in functions:
+                raise NetworkError(f"{where}the function '{c.name}' is not declared")
+    for i in {*bound, *(i for t in equation.terms for i in t.over)}:
+        if base_name(i.name) not in known_indices:
+            raise NetworkError(f"{where}the index '{i.name}' has no size")

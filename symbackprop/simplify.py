@@ -23,9 +23,14 @@ from .algebra import (
     cost,
     eliminate,
     equation_cost,
+    guards,
     insert_equation,
+    is_product,
     kernels,
+    meet,
     poles,
+    rationally,
+    span,
     split_term,
     unfold_calls,
 )
@@ -42,12 +47,15 @@ from .notation import (
     elements_of,
     index,
     indices_of,
+    is_index,
+    is_moved,
     size_symbol,
 )
 from .write import formula
 
 # Bodies with more operations than this are left as the chain rule gives them: looking for folds could take minutes.
 _LARGEST = 300
+_CENTRED = 30  # what is centred or normalised is short
 
 
 @dataclass(frozen=True)
@@ -116,8 +124,12 @@ def _known(network: Network, functions: Mapping[str, Function]) -> Known:
         if len(equation.terms) != 1:
             continue
         term = equation.terms[0]
-        if term.over and term.reduce == "sum" and not isinstance(_numerator(term.body), Element):
+        if term.reduce != "sum":
+            continue
+        if term.over and not isinstance(_numerator(term.body), Element):
             sums.append(Fact(term, equation.target, "definition"))
+        elif not term.over and is_product(term.body):
+            definitions.append((equation.target, term.body))
         elif not term.over and kernels(term.body):
             definitions.append((equation.target, term.body))
             unfolded = unfold_calls(term.body, own)
@@ -128,13 +140,43 @@ def _known(network: Network, functions: Mapping[str, Function]) -> Known:
                 definitions.append((sympy.exp(equation.target), sympy.exp(unfolded)))
     sizes = {i.name: size_symbol(i.size) for i in network.indices}
     known = Known(tuple(definitions), tuple(sums), {**functions, **own}, sizes)
-    derived: list[Fact] = []
-    for target, body in definitions:
-        for i in target.indices if isinstance(target, Element) else ():
-            term = _fold_sum(Term(body, (i,)), known)
-            if term is not None and not term.over and clean(term.body) == 1:
-                derived.append(Fact(Term(target, (i,)), sympy.S.One, "follows from its definition"))
-    return replace(known, sums=(*known.sums, *derived))
+    for equation in network.equations[:-1]:
+        if len(equation.terms) == 1 and not equation.terms[0].over:
+            known = replace(known, sums=(*known.sums, *_sums_that_follow(equation, network, known)))
+    return known
+
+
+def _sums_that_follow(equation: Equation, network: Network, known: Known) -> Iterator[Fact]:
+    """What an array sums to by its definition: softmax to one, what was centred to zero."""
+    body, target = equation.terms[0].body, equation.target
+    if cost(body) > _CENTRED:
+        return
+    means = [
+        Fact(e.terms[0], e.target, "definition")
+        for e in network.equations[:-1]
+        if len(e.terms) == 1 and e.terms[0].reduce == "sum" and isinstance(_numerator(e.terms[0].body), Element)
+    ]
+    ways = {(i,) for i in target.letters}
+    for mean in means:
+        own = next(iter(elements_of(mean.term.body)))
+        ways |= {tuple(m.get(i, i) for i in mean.term.over) for m in _matches(own, body)}  # type: ignore[misc]
+    knowing = replace(known, sums=(*known.sums, *means))
+    for over in sorted(ways, key=str):
+        if not set(over) <= set(target.letters):
+            continue
+        total: Expr = sympy.S.Zero
+        for part in sympy.Add.make_args(rationally(body, "expand") if body.is_Add else body):
+            lacks = [i for i in over if i not in indices_of(part)]
+            if lacks == list(over):
+                total += part * sympy.Mul(*(known.sizes[base_name(i.name)] for i in over))
+            elif (summed := _fold_sum(Term(part, over), knowing)) is not None and not summed.over:
+                total += summed.body
+            else:
+                break
+        else:
+            total = clean(total)
+            if total in (0, 1):
+                yield Fact(Term(target, over), total, "follows from its definition")
 
 
 def _numerator(expr: Expr) -> Expr:
@@ -147,15 +189,17 @@ def _numerator(expr: Expr) -> Expr:
 def _matches(pattern: Element, expr: Expr) -> Iterator[dict[Expr, Expr]]:
     """How the indices of a pattern must be renamed to meet each element of the same array."""
     for e in elements_of(expr):
-        if e.name == pattern.name:
-            yield dict(zip(pattern.indices, e.indices, strict=True))
+        rename = meet(pattern, e)
+        # Beyond its axis an element is zero, and what it was computed from is not: another factor must be zero there too.
+        if rename is not None and all(v in guards(expr) for v in rename.values() if is_moved(v)):
+            yield rename
 
 
 def _anchors(target: Expr, body: Expr, expr: Expr) -> Iterator[tuple[Expr, Expr]]:
     """The instances of `target = body` that could occur in an expression."""
     seen: set[Expr] = set()
     for e in elements_of(body):
-        if indices_of(target) <= set(e.indices):
+        if indices_of(target) <= {i for i in e.indices if is_index(i)}:
             for rename in _matches(e, expr):
                 instance = cast(Expr, target.xreplace(rename))
                 if instance not in seen:
@@ -164,7 +208,7 @@ def _anchors(target: Expr, body: Expr, expr: Expr) -> Iterator[tuple[Expr, Expr]
 
 
 def _better(new: Expr, old: Expr, right: Expr) -> bool:
-    return cost(new) < cost(old) and poles(new) <= poles(old) | poles(right)
+    return cost(new) < cost(old) and poles(new) <= poles(old) | poles(right) and guards(old) <= guards(new)
 
 
 def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
@@ -184,6 +228,12 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
 
 
 def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
+    if is_product(body):
+        yield _take_product(expr, target, body)
+        return
+    if isinstance(body, sympy.Pow) and not body.exp.is_Integer:
+        powers = {p: p.exp / body.exp for p in expr.atoms(sympy.Pow) if p.base == body.base}
+        yield clean(cast(Expr, expr.xreplace({p: target**k for p, k in powers.items() if k.is_Integer})))
     for kernel in kernels(body):
         present = _holds_power(expr, kernel) if isinstance(kernel, sympy.exp) else expr.has(kernel)
         if not present:
@@ -195,6 +245,17 @@ def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
         yield _locally(expr, kernel, target, body)
         for new in eliminate(expr, kernel, target, body):
             yield clean(new)
+
+
+def _take_product(expr: Expr, target: Expr, body: Expr) -> Expr:
+    """A product of stored values wherever all its factors stand together."""
+    if isinstance(expr, sympy.Add):
+        return sympy.Add(*(_take_product(a, target, body) for a in expr.args))
+    powers = expr.as_powers_dict()
+    wanted = {f: n for f, n in body.as_powers_dict().items() if not f.is_number}
+    if all(powers.get(f, 0) >= n for f, n in wanted.items()):
+        return cast(Expr, expr / body * target)
+    return expr
 
 
 def _holds_power(expr: Expr, kernel: Expr) -> bool:
@@ -243,13 +304,15 @@ def _fold_sum(term: Term, known: Known) -> Term | None:
         for e in elements_of(pattern.body):
             for rename in _matches(e, term.body):
                 summed = [rename.get(i, i) for i in pattern.over]
-                if not set(summed) <= set(term.over) or len(set(summed)) < len(summed):
+                if not set(summed) <= set(term.over) or len(set(summed)) < len(summed) or term.reduce != "sum":
                     continue
                 body = cast(Expr, pattern.body.xreplace(rename))
                 rest = clean(term.body / body)
                 if indices_of(rest) & set(summed) or not poles(rest) <= poles(term.body):
                     continue
                 value = cast(Expr, fact.value.xreplace(rename))
+                if not guards(term.body) <= guards(rest * value):
+                    continue
                 over = tuple(i for i in term.over if i not in summed)
                 return Term(clean(rest * value), over)
     return None
@@ -292,7 +355,7 @@ def _fold_a_sum(equation: Equation, known: Known) -> tuple[Equation, str] | None
 def _cancel(equation: Equation, known: Known) -> tuple[Equation, str] | None:  # noqa: ARG001
     for position, term in enumerate(equation.terms):
         new = clean(term.body)
-        if new != term.body and cost(new) < cost(term.body):
+        if new != term.body and cost(new) < cost(term.body) and guards(term.body) <= guards(new):
             return _with_term(equation, position, (replace(term, body=new),)), "common factors cancel"
     return None
 
@@ -308,17 +371,25 @@ def _sign_times_argument(equation: Equation, known: Known) -> tuple[Equation, st
 
 
 def collected(equation: Equation) -> Equation:
-    """Terms over the same indices as one term."""
-    groups: dict[frozenset[Symbol], Term] = {}
+    """Terms over the same indices as one term, unless two products of matrices would become one array of all their indices."""
+    merged: list[Term] = []
     for term in equation.terms:
         if term.reduce != "sum":
             return equation
-        term = _plain_letters(term, equation.target.indices)  # noqa: PLW2901
-        key = frozenset(term.over)
-        if key in groups:
-            term = replace(groups[key], body=clean(groups[key].body + term.body))  # noqa: PLW2901
-        groups[key] = term
-    return replace(equation, terms=tuple(t for t in groups.values() if t.body != 0))
+        term = _plain_letters(term, equation.target.letters)  # noqa: PLW2901
+        for position, other in enumerate(merged):
+            if set(other.over) == set(term.over):
+                both = replace(other, body=clean(other.body + term.body))
+                if not term.over or _span(equation, both) <= max(_span(equation, other), _span(equation, term)):
+                    merged[position] = both
+                    break
+        else:
+            merged.append(term)
+    return replace(equation, terms=tuple(t for t in merged if t.body != 0))
+
+
+def _span(equation: Equation, term: Term) -> int:
+    return span(replace(equation, terms=(term,)))
 
 
 def _plain_letters(term: Term, free: Iterable[Symbol]) -> Term:
@@ -375,6 +446,10 @@ def _apply_rules(equation: Equation, known: Known, rewrites: list[Rewrite] | Non
 # ---------------------------------------------------------------------- inlining
 
 
+def _stored_before(equation: Equation, done: Mapping[str, Equation]) -> list[str]:
+    return [n for n in dict.fromkeys(e.name for t in equation.terms for e in elements_of(t.body)) if n in done]
+
+
 def _inline(
     equation: Equation,
     done: dict[str, Equation],
@@ -387,19 +462,40 @@ def _inline(
     changed = True
     while changed:
         changed = False
-        names = [n for n in dict.fromkeys(e.name for t in equation.terms for e in elements_of(t.body)) if n in done]
+        names = _stored_before(equation, done)
         for name in names:
-            merged = insert_equation(equation, done[name])
-            if merged is None:
-                continue
-            log: list[Rewrite] = []
-            new = _apply_rules(merged, known, log)
-            saved = equation_cost(done[name]) if uses.get(name, 0) <= 1 and name not in kept else 0
-            if equation_cost(new) < equation_cost(equation) + saved:
-                why = f"{done[name].target} is put in, so that factors cancel"
-                rewrites.append(Rewrite("insert", why, equation, merged))
-                rewrites += log
-                uses[name] -= 1
-                equation, changed = new, True
+            # With a derivative goes what both it and the equation read: in a norm, the mean of what is centred.
+            both = [n for n in _stored_before(done[name], done) if n in names]
+            for inner in ((name,), *((name, n) for n in both)):
+                found = _inserted(equation, inner, done, kept, uses, known)
+                if found is not None:
+                    log, equation = found
+                    rewrites += log
+                    for n in inner:
+                        uses[n] -= 1
+                    changed = True
+                    break
+            if changed:
                 break
     return equation
+
+
+def _inserted(
+    equation: Equation, names: tuple[str, ...], done: dict[str, Equation], kept: set[str], uses: dict[str, int], known: Known
+) -> tuple[list[Rewrite], Equation] | None:
+    """The equation with derivatives put in one after the other, if the whole becomes shorter that way."""
+    log: list[Rewrite] = []
+    new, saved, widest = equation, 0, span(equation)
+    for position, name in enumerate(names):
+        merged = insert_equation(new, done[name])
+        if merged is None:
+            return None
+        log.append(Rewrite("insert", f"{done[name].target} is put in, so that factors cancel", new, merged))
+        new = _apply_rules(merged, known, log)
+        # The last reader of a derivative takes it along; what an inserted one reads is read no more either.
+        saved += equation_cost(done[name]) if uses.get(name, 0) <= 1 + position and name not in kept else 0
+        widest = max(widest, span(done[name]))
+    # Two equations fewer are worth an operation.
+    if span(new) <= widest and equation_cost(new) < equation_cost(equation) + saved + len(names) - 1:
+        return log, new
+    return None

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "symbackprop"
 LEVELS = (
     {"errors"},
     {"notation", "render", "parse", "catalogue", "files"},
-    {"chain", "spec", "sizes", "algebra", "write"},
+    {"chain", "spec", "sizes", "algebra", "write", "solve"},
     {"unicode_text", "latex"},
     {"lower", "differentiate", "simplify", "stabilise", "plan", "evaluate", "matrix"},
     {"functions", "recipes"},
