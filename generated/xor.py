@@ -224,7 +224,8 @@ def _backward(params, stored, x, y):
 
 def forward(params, X):
     """The prediction for every example in `X`."""
-    return _forward(params, *inputs(X, _dtype(params)))["a2"]
+    x = inputs(X, _dtype(params))
+    return _forward(params, *x)["a2"]
 
 
 def loss(params, X, Y):
@@ -235,13 +236,14 @@ def loss(params, X, Y):
 
 def loss_and_gradients(params, X, Y):
     """The loss, a float, and its derivatives, a dict with the keys and shapes of `params`."""
-    return _loss_and_gradients(params, *_examples(X, Y, _dtype(params)))
+    return _pass(params, *_examples(X, Y, _dtype(params)))[:2]
 
 
-def _loss_and_gradients(params, x, y):
+def _pass(params, x, y):
+    """Forward and backward: the loss, its derivatives, and what was stored on the way."""
     stored = _forward(params, *x)
     value = float(_loss(params, stored, *x, *y))
-    return value, _backward(params, stored, *x, *y)
+    return value, _backward(params, stored, *x, *y), stored
 
 
 def predict(params, X):
@@ -400,7 +402,7 @@ class Trainer:
 
     def step(self, X, Y):
         """One update on a batch; returns its loss before the update."""
-        value, gradients = _loss_and_gradients(self.params, *_examples(X, Y, _dtype(self.params)))
+        value, gradients, _ = _pass(self.params, *_examples(X, Y, _dtype(self.params)))
         eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
         self.steps += 1
         for name, w in self.params.items():
@@ -569,10 +571,17 @@ def read_data(path, targets_too=True):
     """`X` and `Y` from an .npz file that holds them, or from a .csv file whose last columns are the targets."""
     if str(path).endswith(".npz"):
         with _open(path) as file:
-            wanted = ("X", "Y") if targets_too and TARGETS else ("X",)
-            if any(name not in file for name in wanted):
-                raise ValueError(f"{path} must hold {' and '.join(wanted)}; it holds {', '.join(file.files) or 'nothing'}")
-            return file["X"], file["Y"] if "Y" in wanted else None
+            wanted = {"X": INPUTS, "Y": TARGETS} if targets_too and TARGETS else {"X": INPUTS}
+            found = {}
+            for name, arrays in wanted.items():
+                if name in file:
+                    found[name] = file[name]
+                elif all(key in file for key in arrays):
+                    found[name] = {key: file[key] for key in arrays}
+                else:
+                    known = " and ".join(n if len(a) == 1 else ", ".join(a) for n, a in wanted.items())
+                    raise ValueError(f"{path} must hold {known}; it holds {', '.join(file.files) or 'nothing'}")
+            return found["X"], found.get("Y")
     if not str(path).endswith(".csv"):
         raise ValueError(f"{path} is neither .npz nor .csv")
     try:
@@ -619,7 +628,7 @@ def check_gradients(seed=0, directions=5):
     X = {key: draw(shape) for key, shape in INPUTS.items()}
     Y = {key: draw(shape) for key, shape in TARGETS.items()}
     Y = {key: (value > 0).astype(float) for key, value in Y.items()}
-    params = init(seed, np.float64, {s: n for s, n in sizes.items() if SIZES[s] is None})
+    params = init(seed, np.float64, {s: n for s, n in sizes.items() if s in SIZES and SIZES[s] is None})
     params = {name: w + 0.1 * rng.standard_normal(w.shape) for name, w in params.items()}
     _, gradients = loss_and_gradients(params, X, Y)
     norm = lambda arrays: math.sqrt(sum(float(np.sum(a * a)) for a in arrays))  # noqa: E731

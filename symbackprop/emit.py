@@ -14,11 +14,13 @@ from . import catalogue
 from .derive import FOLDED_TO, derive
 from .errors import EmitError, suggest
 from .functions import catalogue_functions
-from .notation import Array, Call, Derivation, Element, Equation, Fact, Function, Network, Term
-from .plan import Names, NumpyWriter, Planner, Statement
+from .notation import Array, Call, Derivation, Element, Equation, Fact, Function, Network, Term, data_indices, size_symbol
+from .numpy_text import Names, NumpyWriter
+from .plan import Planner, Statement
 from .recipes import number_text, plan_optimiser, plan_schedule
 from .render import render
 from .stabilise import share, stabilise, stable_function
+from .views import shapes_of
 from .write import Style, Writer, style_of
 
 TARGETS = ("numpy",)
@@ -32,11 +34,8 @@ _RESERVED = [
     "argparse",
     "time",
     "params",
-    "x_",
     "X",
     "Y",
-    "v",
-    "gradients",
     "init",
     "forward",
     "loss",
@@ -58,11 +57,6 @@ _RESERVED = [
     "inputs",
     "targets",
     "dtype",
-    "eta",
-    "t",
-    "g",
-    "w",
-    "state",
     "len",
     "float",
     "range",
@@ -78,9 +72,6 @@ _RESERVED = [
     "max",
     "sum",
     "erf",
-    "rng",
-    "seed",
-    "size",
 ]
 
 
@@ -111,6 +102,15 @@ class _Module:
         self.dtype = dtype
         self.arrays = {a.name: a for a in self.network.arrays}
         self.numbers = {i.size: sizes.get(i.name, i.number) for i in self.network.indices}
+        known = {size_symbol(n): sympy.Integer(v) for n, v in self.numbers.items() if v is not None}
+        self.formulas: dict[str, Expr] = {}
+        for i in self.network.indices:
+            if i.formula is not None and self.numbers[i.size] is None:
+                value = cast(Expr, i.formula.xreplace(dict(known)))
+                if value.is_Integer:
+                    self.numbers[i.size] = int(value)
+                else:
+                    self.formulas[i.size] = value
         own = {f.name: f for f in self.network.functions}
         self.functions: dict[str, Function] = {**{n: catalogue_functions()[n] for n in FOLDED_TO}, **own}
         for f in own.values():
@@ -129,7 +129,9 @@ class _Module:
         self.names = Names(_RESERVED)
         for a in self.network.arrays:
             _ = self.names[a.name]
-        self.planner = Planner(self.names, self._full_style(), style_of(self.network))
+        shapes = shapes_of(self.network, self.equations)
+        shapes = replace(shapes, indices=[replace(i, number=self.numbers[i.size]) for i in shapes.indices])
+        self.planner = Planner(self.names, self._full_style(), style_of(self.network), shapes)
 
     def _full_style(self) -> Style:
         order = dict(self.style.order)
@@ -143,9 +145,7 @@ class _Module:
         wanted = {self.network.loss, *(self.derivation.adjoints[w] for w in self.derivation.wrt)}
         if self.network.prediction:
             wanted.add(self.network.prediction)
-        for equation in reversed(equations):
-            if equation.name in wanted:
-                wanted |= _used(equation)
+        wanted = _closure(wanted, equations)
         return tuple(e for e in equations if e.name in wanted)
 
     # ------------------------------------------------------------------ the parts of the module
@@ -156,12 +156,17 @@ class _Module:
         names = {a.name for a in network.arrays if a.role == "parameter"}
         # What a later function reads of an earlier one.
         later_of_forward = {u for e in (*loss, *backward) for u in _used(e)}
-        kept_forward = [e.name for e in forward if e.name in later_of_forward or e.name == network.prediction]
+        averaged = {name for name, _, _ in network.averages}
+        kept_forward = [
+            e.name for e in forward if e.name in later_of_forward or e.name == network.prediction or e.name in averaged
+        ]
         kept_loss = [e.name for e in loss if e.name in {u for b in backward for u in _used(b)}]
         parts = {
             "forward": self._part(forward, (), names),
             "loss": self._part(loss, kept_forward, names),
             "backward": self._part(backward, [*kept_forward, *kept_loss], names),
+            "predict": self._part(self._at_rest(forward), (), names),
+            "noise": {"sizes": self._size_lines([], (), self._noise_shapes())},
         }
         writer, forward_writer = Writer(self.style), Writer(style_of(network))
         defaults = network.training
@@ -180,15 +185,28 @@ class _Module:
             "facts": [self._fact(f) for f in network.facts if self._is_about_data(f)],
             "assumed": [_plain(self._fact_text(f)) for f in network.facts],
             "dtype": self.dtype,
-            "sizes": [(n, v) for n, v in self.numbers.items()],
+            "sizes": [(n, v) for n, v in self.numbers.items() if n not in self.formulas],
+            "derived": self._derived(),
+            "places": self._places(),
+            "noise": [self._noise(a) for a in network.arrays if a.role == "noise"],
+            "averages": [
+                {"key": _average(n), "name": self.names[n], "share": share, "shape": self._shape(n)} for n, share, _ in network.averages
+            ],
             "constants": [(self.names[n], number_text(v), n) for n, v in network.constants],
-            "parameters": [self._parameter(a) for a in network.arrays if a.role == "parameter"],
+            "parameters": [
+                *(self._parameter(a) for a in network.arrays if a.role == "parameter"),
+                *(self._average(n, start) for n, _, start in network.averages),
+            ],
             "inputs": [self._data_array(a) for a in network.arrays if a.role == "input"],
             "targets": [self._data_array(a) for a in network.arrays if a.role == "target"],
             "labels": network.labels,
             "logits": self._is_logits(),
             "helpers": self._helpers(),
             "uses_erf": any(e.has(sympy.erf) for e in self._bodies()),
+            "uses": {
+                name: any(f"{name}(" in line for p in parts.values() for s in p.get("statements", ()) for line in s.lines)
+                for name in ("window", "take", "gather", "scatter")
+            },
             "parts": parts,
             "kept_forward": [self.names[n] for n in kept_forward],
             "kept_loss": [self.names[n] for n in kept_loss],
@@ -222,55 +240,121 @@ class _Module:
         )
 
     def _ancestors(self, name: str) -> set[str]:
-        wanted = {name}
-        for equation in reversed(self.equations):
-            if equation.name in wanted:
-                wanted |= _used(equation)
-        return wanted
+        return _closure({name}, self.equations)
 
     def _part(self, equations: Sequence[Equation], available: Iterable[str], parameters: set[str]) -> dict[str, Any]:
-        statements = [self._statement(e) for e in equations]
-        used = {u for e in equations for u in _used(e)}
+        outside = {u for e in self.equations if e not in equations for u in _used(e)}
+        outside |= {self.derivation.adjoints[w] for w in self.derivation.wrt} | {self.network.prediction or self.network.loss}
+        statements = self.planner.statements(equations, outside)
+        statements = [self._like_parameter(s) for s in statements]
+        used, made = {u for e in equations for u in _used(e)}, {e.name for e in equations}
         return {
             "statements": statements,
-            "parameters": [(self.names[n], n) for n in self.arrays if n in parameters and n in used],
+            "parameters": [
+                *((self.names[n], n) for n in self.arrays if n in parameters and n in used),
+                *((self.names[n], _average(n)) for n, _, _ in self.network.averages if n in used and n not in made | set(available)),
+            ],
             "stored": [self.names[n] for n in dict.fromkeys(available) if n in used],
             "inputs": [self.names[a.name] for a in self.network.arrays if a.role == "input" and a.name in used],
             "targets": [self.names[a.name] for a in self.network.arrays if a.role == "target" and a.name in used],
             "sizes": self._size_lines(statements, equations),
         }
 
-    def _statement(self, equation: Equation) -> Statement:
-        array = {v: k for k, v in self.derivation.adjoints.items()}.get(equation.name)
-        statement = self.planner.statement(equation)
-        if not equation.terms and array is not None:
-            return replace(statement, code=f"np.zeros_like(params[{array!r}])")
-        return statement
+    def _like_parameter(self, statement: Statement) -> Statement:
+        """A derivative that is zero has the shape of its parameter."""
+        array = {self.names[v]: k for k, v in self.derivation.adjoints.items()}.get(statement.name)
+        if array is None or not statement.formula.endswith("= 0"):
+            return statement
+        return replace(statement, lines=(f"{statement.name} = np.zeros_like(params[{array!r}])",))
 
-    def _size_lines(self, statements: Sequence[Statement], equations: Sequence[Equation]) -> list[str]:
+    def _size_lines(
+        self, statements: Sequence[Statement], equations: Sequence[Equation], asked: Iterable[str] = ()
+    ) -> list[str]:
         """Where the sizes that the statements mention come from."""
-        lines: list[str] = []
-        text = " ".join(s.code for s in statements)
-        used = {u for e in equations for u in _used(e)}
+        lines: dict[str, str] = {}
+        words = _words(" ".join(line for s in statements for line in s.lines))
+        used, made = {u for e in equations for u in _used(e)}, {e.name for e in equations}
+
+        def say(size: str) -> None:
+            if size in lines:
+                return
+            if self.numbers[size] is not None:
+                lines[size] = f"{self.names[size]} = {self.numbers[size]}"
+            elif size in self.formulas:
+                for s in self.formulas[size].free_symbols:
+                    say(s.name)
+                lines[size] = f"{self.names[size]} = {NumpyWriter(self.names, self.style).symbols(self.formulas[size])}"
+            else:
+                lines[size] = f"{self.names[size]} = {self._holding(size, used, made)}"
+
         for i in self.network.indices:
-            if self.names[i.size] not in _words(text) or any(line.startswith(f"{self.names[i.size]} =") for line in lines):
-                continue
-            if self.numbers[i.size] is not None:
-                lines.append(f"{self.names[i.size]} = {self.numbers[i.size]}")
-                continue
-            holding = [a for a in self.network.arrays if any(self._size_of(x) == i.size for x in a.axes)]
-            # Inputs are arguments of every part; what is computed in this part has no shape yet where it begins.
-            made = {e.name for e in equations}
-            holding = [a for a in holding if a.role in ("input", "parameter") or (a.name in used and a.name not in made)]
-            if not holding:
-                raise EmitError(f"the size of '{i.name}' is not known: give it in [sizes]")
-            source = min(holding, key=lambda a: (a.name not in used, a.role != "input"))
-            axis = next(k for k, x in enumerate(source.axes) if self._size_of(x) == i.size)
-            name = self.names[source.name]
-            if source.name not in used and source.role == "parameter":
-                name = f"params[{source.name!r}]"
-            lines.append(f"{self.names[i.size]} = {name}.shape[{axis}]")
-        return lines
+            if self.names[i.size] in words or i.size in asked:
+                say(i.size)
+        return list(lines.values())
+
+    def _holding(self, size: str, used: set[str], made: set[str]) -> str:
+        """An array that has an axis of this size, and the place of that axis in its shape."""
+        holding = [a for a in self.network.arrays if any(self._size_of(x) == size for x in a.axes)]
+        # Inputs are arguments of every part; what is computed in this part has no shape yet where it begins.
+        holding = [a for a in holding if a.role in ("input", "parameter") or (a.name in used and a.name not in made)]
+        if not holding:
+            raise EmitError(f"the size '{size}' is not known: give it in [sizes]")
+        source = min(holding, key=lambda a: (a.name not in used, a.role != "input"))
+        axis = next(k for k, x in enumerate(source.axes) if self._size_of(x) == size)
+        name = self.names[source.name]
+        if source.name not in used and source.role == "parameter":
+            name = f"params[{source.name!r}]"
+        return f"{name}.shape[{axis}]"
+
+    def _derived(self) -> list[tuple[str, str]]:
+        """Sizes that follow from others, in the order in which they can be computed."""
+        order: list[str] = []
+        while len(order) < len(self.formulas):
+            for size, formula in self.formulas.items():
+                if size not in order and not {s.name for s in formula.free_symbols} & (set(self.formulas) - set(order)):
+                    order.append(size)
+        plain = {s.name: Element(f"size[{s.name!r}]") for f in self.formulas.values() for s in f.free_symbols}
+        writer = NumpyWriter(Names(given={e.name: e.name.replace("'", '"') for e in plain.values()}), Style())
+        swap = {size_symbol(n): e for n, e in plain.items()}
+        return [(size, writer.symbols(cast(Expr, self.formulas[size].xreplace(dict(swap))))) for size in order]
+
+    def _places(self) -> list[tuple[str, str | None]]:
+        """The arrays of the data that hold whole numbers, and the size that these must stay below."""
+        whole = data_indices(self.network.equations)
+        axes = {a.name: a.axes for a in self.network.arrays}
+        found: dict[str, str | None] = {a.name: None for a in self.network.arrays if a.role in ("input", "target") and a.name in whole}
+        for equation in self.network.equations:
+            for e in (e for t in equation.terms for e in t.body.atoms(Element)):
+                for i, axis in zip(e.indices, axes[e.name], strict=True):
+                    if isinstance(i, Element) and i.name in found:
+                        found[i.name] = self._size_of(axis)
+        return list(found.items())
+
+    def _noise_shapes(self) -> set[str]:
+        return {self._size_of(x) for a in self.network.arrays if a.role == "noise" for x in a.axes}
+
+    def _noise(self, array: Array) -> dict[str, Any]:
+        draw = dict(self.network.draws)[array.name]
+        shape = ", ".join(self.names[self._size_of(a)] for a in array.axes) + ("," if len(array.axes) == 1 else "")
+        return {"key": array.name, "name": self.names[array.name], "shape": f"({shape})", "rest": draw.rest} | (
+            {"distribution": draw.distribution, "keep": draw.keep}
+        )
+
+    def _shape(self, name: str) -> list[str]:
+        return [self._size_of(a) for a in self.arrays[name].axes]
+
+    def _average(self, name: str, start: float) -> dict[str, Any]:
+        """The running average of an array, kept among the parameters."""
+        return {"key": _average(name), "shape": self._shape(name), "distribution": "constant", "scale": f"{start:g}", "fans": []}
+
+    def _at_rest(self, forward: Sequence[Equation]) -> list[Equation]:
+        """What a prediction computes: running averages stand in for what is computed from a batch."""
+        if not self.network.averages or not self.network.prediction:
+            return []
+        averaged = {name for name, _, _ in self.network.averages}
+        rest = [e for e in forward if e.name not in averaged]
+        wanted = _closure({self.network.prediction}, rest)
+        return [e for e in rest if e.name in wanted]
 
     def _size_of(self, axis: str) -> str:
         return self.style.sizes[axis]
@@ -372,6 +456,22 @@ class _Module:
 
 def _used(equation: Equation) -> set[str]:
     return {e.name for t in equation.terms for e in t.body.atoms(Element)}
+
+
+def _average(name: str) -> str:
+    """The name of a running average among the parameters."""
+    return f"average_{name}"
+
+
+def _closure(wanted: set[str], equations: Sequence[Equation]) -> set[str]:
+    """The arrays and all that they are computed from."""
+    found, before = set(wanted), -1
+    while len(found) > before:  # once more for every recurrence
+        before = len(found)
+        for equation in reversed(equations):
+            if equation.name in found:
+                found |= _used(equation)
+    return found
 
 
 def _words(text: str) -> set[str]:

@@ -19,10 +19,12 @@ from .errors import SymbackpropError, suggest
 from .latex import LatexWriter, latex_name
 from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Network, Step, Term, index, indices_of, size_symbol
-from .plan import Names, Planner
+from .numpy_text import Names
+from .plan import Planner
 from .render import render
 from .scalars import scalar_results
 from .unicode_text import TextWriter
+from .views import shapes_of
 from .write import Formula, Style, Writer, style_of
 
 FORMATS = ("text", "markdown", "latex", "json")
@@ -316,7 +318,8 @@ class _Explanation:
 
     def as_json(self) -> dict[str, Any]:
         derivation, plain = self.derivation, Writer(self.style)
-        planner = Planner(Names(("np",)), replace(self.style, adjoints={}))
+        shapes = shapes_of(self.network, (*self.network.equations, *derivation.equations))
+        planner = Planner(Names(("np",)), replace(self.style, adjoints={}), shapes=shapes)
         scalars = self.scalars()
         gradients: dict[str, Any] = {}
         for name, equation in zip(derivation.wrt, self.gradients(), strict=True):

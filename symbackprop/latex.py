@@ -77,6 +77,10 @@ class LatexWriter(Writer):
             return with_subscript(self.style.names[e.name], shown)
         return latex_element(e.name, shown, self.style.layered)
 
+    def large(self, value: Expr) -> str:
+        digits, _, zeros = super().large(value).partition("e")
+        return (rf"{digits} \cdot 10^{{{zeros}}}" if digits != "1" else f"10^{{{zeros}}}") if zeros else digits
+
     def decimal(self, value: Expr) -> str:
         return short_decimal(value)
 

@@ -2,216 +2,333 @@
 
     z1[n,h] = sum(d, x[n,d]*W1[d,h]) + b1[h]     becomes     z1 = x @ W1 + b1
 
-A `Statement` is a name, the text of its value and the formula it computes; templates only print them.
+A `Statement` is a name, its lines and the formula they compute; templates only print them. A recurrence becomes a loop,
+with what does not depend on it computed before.
 """
 
 from __future__ import annotations
 
-import keyword
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import sympy
 from sympy import Expr, Symbol
 
 from .algebra import group_factors
-from .notation import Call, Element, Equation, Term, base_name, elements_of, indices_of, size_symbol
-from .write import ATOM, POWER, PRODUCT, Style, Writer, is_indicator
+from .notation import (
+    Element,
+    Equation,
+    Term,
+    base_name,
+    direction,
+    elements_of,
+    groups_of,
+    indices_of,
+    is_index,
+    is_recurrence,
+    size_symbol,
+    within_step,
+)
+from .numpy_text import Names, NumpyWriter, aligned
+from .views import Shapes, View
+from .write import ATOM, Style, Writer, is_indicator
 
 
 @dataclass(frozen=True)
 class Statement:
-    """`name = code`, and the formula it stands for."""
+    """What computes an array: `lines`, of which `code` is the value where one expression is all; the formula it stands for."""
 
     name: str
     code: str
     formula: str
+    lines: tuple[str, ...] = ()
 
 
-class Names:
-    """Python names for arrays, functions and constants: safe, unique, as close to the mathematics as can be."""
+@dataclass(frozen=True)
+class _Part:
+    """A term on its way into code: where it applies, and which places of the target it adds to."""
 
-    def __init__(self, reserved: Iterable[str] = (), given: Mapping[str, str] | None = None) -> None:
-        self._given = dict(given or {})
-        self._taken = {*reserved, *keyword.kwlist, *keyword.softkwlist, *self._given.values()}
-
-    def __getitem__(self, name: str) -> str:
-        if name not in self._given:
-            plain = unicodedata.normalize("NFKC", name.replace("'", "_prime"))
-            plain = re.sub(r"\W", "_", plain)
-            while plain in self._taken:
-                plain += "_"
-            self._taken.add(plain)
-            self._given[name] = plain
-        return self._given[name]
-
-
-class NumpyWriter(Writer):
-    """Element-wise NumPy over a frame of axes: every array is turned and widened to line up with the frame."""
-
-    def __init__(
-        self,
-        names: Names,
-        style: Style,
-        frame: Sequence[Symbol] = (),
-        pieces: Mapping[str, str] | None = None,
-        scalars: bool = False,
-    ) -> None:
-        super().__init__(style)
-        self.names = names
-        self.frame = tuple(frame)
-        self.pieces = pieces or {}
-        self.scalars = scalars
-
-    def element(self, e: Element) -> str:
-        text = self.pieces.get(e.name) or self.names[e.name]
-        if " @ " in text and aligned(text, e.indices, self.frame) != text:
-            text = f"({text})"
-        return aligned(text, e.indices, self.frame)
-
-    def factors(self, factors: list[Expr]) -> str:
-        # An indicator is a boolean array: it may multiply a number, but it is none itself.
-        indicators = [f for f in factors if is_indicator(f)]
-        others = [f for f in factors if not is_indicator(f)]
-        if indicators and any(elements_of(f) for f in others):
-            ones = [f"({self.relation(f.args[0].args[1])})" for f in indicators]
-            return self.times.join([*(self._factor(f, len(factors)) for f in others), *ones])
-        return self.times.join(self._factor(f, len(factors)) for f in factors)
-
-    def _factor(self, f: Expr, count: int) -> str:
-        text = self.expression(f, PRODUCT + (count > 1))
-        # `@` and `*` have one precedence: a product of both must say which comes first.
-        return f"({text})" if count > 1 and isinstance(f, Element) and " @ " in text and not text.startswith("(") else text
-
-    def symbol(self, s: Symbol) -> str:
-        return self.names[s.name]
-
-    def number(self, value: Expr) -> tuple[str, int]:
-        if value.q == 1 and abs(value.p) < 10**15:
-            return (str(value.p), ATOM) if value >= 0 else (f"-{-value.p}", 1)
-        if value.q <= 20 and value > 0:
-            return f"{value.p} / {value.q}", PRODUCT
-        return repr(float(value)), ATOM if value > 0 else 1
-
-    times, over_ = " * ", " / "
-
-    def rank(self, expr: Expr) -> int:
-        # A matrix product comes before what is added to it.
-        return max(
-            (10**7 if e.name in self.pieces else super(NumpyWriter, self).rank(e) for e in expr.atoms(Element)),
-            default=-1,
-        )
-
-    def split(self, expr: Expr) -> tuple[int, list[Expr], list[Expr]]:
-        numbers = [a for a in sympy.Mul.make_args(expr) if a.is_number]
-        if any(not n.is_Rational and n != sympy.pi for n in numbers):
-            # sqrt(2)/sqrt(pi) is one number, not three operations
-            value = sympy.Rational(repr(float(sympy.Mul(*numbers))))
-            expr = sympy.Mul(*(a for a in sympy.Mul.make_args(expr) if not a.is_number)) * value
-        return super().split(expr)
-
-    def narrow(self, name: str, argument: Expr) -> str:
-        """A function of what has fewer axes than the frame is computed on these axes first."""
-        own = indices_of(argument)
-        inner = self.frame if own >= set(self.frame) else tuple(i for i in self.frame if i in own)
-        writer = NumpyWriter(self.names, self.style, inner, self.pieces, self.scalars)
-        return aligned(f"{name}({writer.expression(argument)})", inner, self.frame)
-
-    def _write(self, expr: Expr) -> tuple[str, int]:
-        if isinstance(expr, sympy.Add) and len(expr.args) == 2 and sympy.S.NegativeOne in expr.args:
-            power = expr + 1
-            if isinstance(power, sympy.exp):
-                return self.narrow("np.expm1", cast(Expr, power.args[0])), ATOM
-        return super()._write(expr)
-
-    def root(self, base: Expr) -> tuple[str, int]:
-        if base.is_number:
-            return repr(float(sympy.sqrt(base))), ATOM
-        return f"np.sqrt({self.expression(base)})", ATOM
-
-    def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
-        text = f"{self.expression(base, ATOM)} ** {self.expression(exponent, ATOM)}"
-        return text, POWER
-
-    def pi(self) -> str:
-        return "np.pi"
-
-    def function(self, name: str, argument: Expr) -> str:
-        if name == "log" and isinstance(argument, sympy.Add) and sympy.S.One in argument.args and argument.has(sympy.exp):
-            return self.narrow("np.log1p", argument - 1)
-        if name == "log" and argument.is_number:
-            return repr(float(sympy.log(argument)))
-        return self.narrow("erf" if name == "erf" else f"np.{name}", argument)
-
-    def call(self, c: Call) -> str:
-        name = {"max": "np.maximum", "min": "np.minimum"}.get(c.name) or self.names[c.name]
-        text = f"{name}({', '.join(map(self.expression, c.arguments))})"
-        # NumPy's own scalars, unlike Python's, would turn single precision into double.
-        return text if elements_of(c) or self.scalars else f"float({text})"
-
-    def piecewise(self, expr: Expr) -> tuple[str, int]:
-        branches = [(cast(Expr, b.args[0]), b.args[1]) for b in expr.args]
-        if len(branches) == 2:
-            (then, test), (other, _) = branches
-            if is_indicator(expr):
-                anchor = self.names[elements_of(test)[0].name]
-                return f"({self.relation(test)}).astype({anchor}.dtype)", ATOM
-            left, right = cast("tuple[Expr, Expr]", test.args)
-            if (then, other) == (left, right) and not self.scalars:
-                name = "maximum" if isinstance(test, (sympy.Gt, sympy.Ge)) else "minimum"
-                return f"np.{name}({self.expression(left)}, {self.expression(right)})", ATOM
-        text = self.expression(branches[-1][0])
-        for then, test in reversed(branches[:-1]):
-            text = f"np.where({self.relation(cast(Expr, test))}, {self.expression(then)}, {text})"
-        if not any(elements_of(value) for value, _ in branches):
-            # of numbers alone NumPy would make an array of double precision
-            text += f".astype({self.names[elements_of(branches[0][1])[0].name]}.dtype)"
-        return text, ATOM
-
-
-def aligned(text: str, axes: Sequence[Symbol], frame: Sequence[Symbol]) -> str:
-    """An array with these axes, turned into the order of the frame and widened where an inner axis is missing."""
-    frame = tuple(frame)
-    order = [a for a in frame if a in axes]
-    if list(axes) != order:
-        turn = [list(axes).index(a) for a in order]
-        text += ".T" if turn == [1, 0] else f".transpose({', '.join(map(str, turn))})"
-    if order and frame[-len(order) :] != tuple(order):
-        first = list(frame).index(order[0])
-        text += "[" + ", ".join(":" if a in order else "None" for a in frame[first:]) + "]"
-    return text
+    term: Term
+    places: tuple[tuple[Symbol, Expr], ...] = ()
 
 
 class Planner:
-    """Plans equations one by one; `names` gives Python names, `style` the formulas in the comments.
+    """Plans equations; `names` gives Python names, `style` the formulas in the comments.
 
-    `forward` is the style of equations that are no derivatives.
+    `forward` is the style of equations that are no derivatives; `shapes` says how far indices reach.
     """
 
-    def __init__(self, names: Names, style: Style, forward: Style | None = None) -> None:
+    def __init__(self, names: Names, style: Style, forward: Style | None = None, shapes: Shapes | None = None) -> None:
         self.names = names
         self.style = style
+        self.shapes = shapes or Shapes({}, ())
         self._derivatives = Writer(style)
         self._forward = Writer(forward or style)
 
+    def statements(self, equations: Sequence[Equation], outside: Collection[str] = ()) -> list[Statement]:
+        """The statements of equations in order; `outside` are arrays that something else reads."""
+        result: list[Statement] = []
+        groups = groups_of(equations)
+        for group in groups:
+            if is_recurrence(group):
+                own = {e.name for e in group}
+                readers = {e.name for other in groups if other is not group for q in other for t in q.terms for e in elements_of(t.body)}
+                result += self.loop(group, (readers | set(outside)) & own)
+            else:
+                result.append(self.statement(group[0]))
+        return result
+
+    def formula(self, equation: Equation) -> str:
+        """The formula that stands above a statement."""
+        writer = self._forward if equation.name in self._forward.style.order else self._derivatives
+        return writer.equation(equation)
+
     def statement(self, equation: Equation) -> Statement:
         """The statement that computes an equation."""
-        frame = equation.target.indices
+        frame = equation.target.letters
+        name = self.names[equation.name]
+        whole, parts = self._parts(equation, ())
+        scattered = [p for p in parts if any(indices_of(v) - {i for i, _ in p.places} for _, v in p.places)]
+        placed = [p for p in parts if p not in scattered]
+        if not whole and len(scattered) == 1 and not placed:
+            code = self._scattered(scattered[0], frame)
+            return Statement(name, code, self.formula(equation), (f"{name} = {code}",))
+        code = self._filled(whole, frame) if whole or not parts else f"np.zeros({self._shape(frame)}, _dtype(params))"
+        lines = [f"{name} = {code}"]
+        for part in placed:
+            left = tuple(i for i in frame if i not in dict(part.places))
+            subscripts = [self._view({}).place(dict(part.places)[i], i.name) if i in dict(part.places) else ":" for i in frame]
+            while subscripts[-1] == ":":
+                subscripts.pop()
+            lines.append(f"{name}[{', '.join(subscripts)}] += {self._value([part.term], left)}")
+        for part in scattered:
+            lines.append(f"{name} += {self._scattered(part, frame)}")
+        return Statement(name, "\n".join([code, *lines[1:]]), self.formula(equation), tuple(lines))
+
+    # ------------------------------------------------------------------ recurrences
+
+    def loop(self, group: Sequence[Equation], kept: Collection[str]) -> list[Statement]:
+        """A recurrence as a loop over its index; arrays that are not `kept` live for one step."""
+        letter, way = direction(group)
+        own = {e.name for e in group}
+        before: list[Statement] = []
+        steps: list[Equation] = []
+        for equation in within_step(group, letter):
+            step, ahead = self._hoisted(equation, own)
+            steps.append(step)
+            before += [self.statement(e) for e in ahead]
+        shifted = {
+            e.name
+            for q in group
+            for t in q.terms
+            for e in elements_of(t.body)
+            if e.name in own and letter not in e.indices
+        }
+        momentary = {e.name: letter for e in group if e.name not in shifted and e.name not in kept}
+        counter = self.names.counter(letter.name)
+        count = self.size(letter)
+        lines: list[str] = []
+        for equation in steps:
+            if equation.name not in momentary:
+                kind = "int" if equation.terms and equation.terms[0].reduce == "argmax" else "_dtype(params)"
+                lines.append(f"{self.names[equation.name]} = np.zeros({self._shape(equation.target.letters)}, {kind})")
+        lines.append(f"for {counter} in {f'range({count})' if way > 0 else f'reversed(range({count}))'}:")
+        for equation in steps:
+            lines.append(f"    # {self.formula(equation)}")
+            lines += [f"    {line}" for line in self._step(equation, {letter: counter}, momentary)]
+        names = ", ".join(self.names[e.name] for e in group)
+        return [*before, Statement(names, "\n".join(lines), "", tuple(lines))]
+
+    def _hoisted(self, equation: Equation, own: Collection[str]) -> tuple[Equation, list[Equation]]:
+        """What of an equation does not depend on the recurrence, summed up in an array of its own before the loop."""
+        outer = [t for t in equation.terms if not any(e.name in own for e in elements_of(t.body)) and t.reduce == "sum"]
+        if not any(t.over for t in outer):
+            return equation, []
+        target = Element(f"{equation.name}_in", *equation.target.letters)
+        self.shapes = replace(self.shapes, axes={**self.shapes.axes, target.name: tuple(i.name for i in target.letters)})
+        rest = tuple(t for t in equation.terms if t not in outer)
+        return replace(equation, terms=(Term(target), *rest)), [Equation(target, tuple(outer))]
+
+    def _step(self, equation: Equation, fixed: Mapping[Symbol, str], momentary: Mapping[str, Symbol]) -> list[str]:
+        """The lines that compute an equation at one step of a loop."""
+        (letter, counter), name = next(iter(fixed.items())), self.names[equation.name]
+        frame = tuple(i for i in equation.target.letters if i != letter)
+        if equation.name not in momentary:
+            axis = equation.target.letters.index(letter)
+            name += f"[{', '.join([':'] * axis + [counter])}]"
+        whole, parts = self._parts(equation, tuple(fixed))
+        free: list[tuple[Term, View]] = []
+        lines: list[str] = []
+        for part in (*map(_Part, whole), *parts):
+            view = self._view(fixed, momentary)
+            body, conditions = self._at_step(part.term.body, view, fixed)
+            term = replace(part.term, body=body)
+            places = dict(part.places)
+            if not conditions and not places:
+                free.append((term, view))
+                continue
+            left = tuple(i for i in frame if i not in places)
+            target = name
+            if places:
+                subscripts = [view.place(places[i], i.name) if i in places else ":" for i in frame]
+                head, _, tail = name.partition("[")
+                inner = [c.strip() for c in tail.rstrip("]").split(",")] if tail else []
+                if inner:
+                    at = equation.target.letters.index(letter)
+                    subscripts.insert(at, counter)
+                while subscripts[-1] == ":":
+                    subscripts.pop()
+                target = f"{head}[{', '.join(subscripts)}]"
+            line = f"{target} += {self._expression([(term, view)], left)}"
+            tests = " and ".join(self._condition(c, fixed) for c in conditions)
+            lines += [f"if {tests}:", f"    {line}"] if tests else [line]
+        if free:
+            value = self._expression(free, frame)
+            if equation.name in momentary and lines:
+                # What is added to in place must be an array of its own, with all axes.
+                full = self._covers([t for t, _ in free], frame)
+                alone = len(free) == 1 and isinstance(free[0][0].body, Element) and not free[0][0].over
+                value = f"{value}.copy()" if full and alone else value if full else f"np.zeros({self._shape(frame)}, _dtype(params)) + {value}"
+            return [f"{name} = {value}", *lines]
+        start = [f"{name} = np.zeros({self._shape(frame)}, _dtype(params))"] if equation.name in momentary else []
+        return [*start, *lines]
+
+    @staticmethod
+    def _covers(terms: Iterable[Term], frame: Sequence[Symbol]) -> bool:
+        return set(frame) <= {i for t in terms for i in indices_of(t.body)}
+
+    def _at_step(self, body: Expr, view: View, fixed: Mapping[Symbol, str]) -> tuple[Expr, list[Any]]:
+        """A term's body at one step, and what must hold for it to count."""
+        conditions: list[Any] = []
+        kept: list[Expr] = []
+        for f in sympy.Mul.make_args(body):
+            test = f.args[0].args[1] if is_indicator(f) else None
+            if test is not None and not test.atoms(Element) and indices_of(test) <= set(fixed):
+                conditions.append(test)
+            else:
+                kept.append(f)
+        new = sympy.Mul(*(view.plain(f, factor=True) for f in kept))
+        return new, [*conditions, *view.conditions]
+
+    def _condition(self, test: Any, fixed: Mapping[Symbol, str]) -> str:
+        """A condition on a loop's variable, the variable on the left."""
+        (letter, counter) = next(iter(fixed.items()))
+        rest = sympy.expand(test.lhs - test.rhs)
+        step = rest.coeff(letter, 1)
+        writer = NumpyWriter(self.names, self.style)
+        signs: dict[str, tuple[str, str]] = {">=": (">=", "<="), ">": (">", "<"), "<=": ("<=", ">="), "<": ("<", ">")}
+        if step in (1, -1) and test.rel_op in (*signs, "==", "!="):
+            other = sympy.expand((step * letter - rest) / step)
+            sign = signs.get(test.rel_op, (test.rel_op, test.rel_op))[bool(step < 0)]
+            if sign == ">=" and other == 1:
+                return f"{counter} > 0"
+            return f"{counter} {sign} {writer.symbols(other)}"
+        swap = {i: Symbol(f"@{i}") for i in fixed}
+        return writer.relation(test.xreplace(swap))
+
+    # ------------------------------------------------------------------ parts of an equation
+
+    def _view(self, fixed: Mapping[Symbol, str], momentary: Mapping[str, Symbol] | None = None) -> View:
+        return View(self.shapes, self.names, self.style, {}, fixed, momentary)
+
+    def _parts(self, equation: Equation, fixed: Sequence[Symbol]) -> tuple[list[Term], list[_Part]]:
+        """Terms for all places of the target, and those for some: `[q = 3]`, `[v = x[n]]`; sums of such are taken apart."""
+        whole: list[Term] = []
+        parts: list[_Part] = []
+        for term in equation.terms:
+            pieces = [term]
+            if isinstance(term.body, sympy.Add) and term.reduce == "sum":
+                split = [replace(term, body=cast(Expr, a)) for a in term.body.args]
+                if any(self._is_special(t, equation.target.letters, fixed) for t in split):
+                    pieces = split
+            for piece in pieces:
+                part = self._placed(piece, equation.target.letters, fixed)
+                if part.places:
+                    parts.append(part)
+                else:
+                    whole.append(part.term)
+        return whole, parts
+
+    def _is_special(self, term: Term, frame: Sequence[Symbol], fixed: Sequence[Symbol]) -> bool:
+        moved = any(set(fixed) & indices_of(i) and not is_index(i) for e in elements_of(term.body) for i in e.indices)
+        only = any(is_indicator(f) and indices_of(f) & set(fixed) for f in sympy.Mul.make_args(term.body))
+        return moved or only or bool(self._placed(term, frame, fixed).places)
+
+    def _placed(self, term: Term, frame: Sequence[Symbol], fixed: Sequence[Symbol]) -> _Part:
+        """A term whose factors say at which places of the target alone it counts."""
+        body, places = term.body, dict[Symbol, Expr]()
+        if term.reduce != "sum":
+            return _Part(term)
+        for f in sympy.Mul.make_args(body):
+            test = f.args[0].args[1] if is_indicator(f) else None
+            if not isinstance(test, sympy.Eq):
+                continue
+            for letter, value in (test.args, tuple(reversed(test.args))):
+                rest = sympy.Mul(*(g for g in sympy.Mul.make_args(body) if g != f))
+                alone = not set(frame) & indices_of(value) or bool(set(term.over) & indices_of(value))
+                if not is_index(letter) or letter not in frame or letter in fixed or letter in indices_of(value) or not alone:
+                    continue
+                scattered = bool(indices_of(value) - set(fixed))
+                if scattered and (letter in indices_of(rest) or not set(term.over) & indices_of(value)):
+                    continue
+                body = rest if scattered else cast(Expr, rest.xreplace({letter: value}))
+                places[cast(Symbol, letter)] = value
+                break
+        return _Part(replace(term, body=body), tuple(places.items()))
+
+    def _scattered(self, part: _Part, frame: Sequence[Symbol]) -> str:
+        """Values added up at the places that an array of whole numbers names."""
+        places = dict(part.places)
+        kept = [i for i in frame if i not in places]
+        inner = list(dict.fromkeys(i for v in places.values() for i in sorted(indices_of(v), key=str)))
+        # The array of places gives the first axes, in its own order.
+        arrays = {v: max(v.atoms(Element), key=lambda e: len(e.indices), default=None) for v in places.values()}
+        for e in arrays.values():
+            if e is not None:
+                inner = [*(cast(Symbol, i) for i in e.indices if i in inner), *(i for i in inner if i not in e.indices)]
+                break
+        rest = [i for i in kept if i not in inner]
+        axes = [*inner, *rest]
+        view = self._view({})
+        over = tuple(i for i in part.term.over if i not in inner)
+        values = self._expression([(replace(part.term, body=view.plain(part.term.body), over=over), view)], axes, fill=True)
+        order = [*(i for i in frame if i in places or i not in rest), *rest]
+        indices = [view._places(places.get(i, i), inner) for i in order if i not in rest]  # noqa: SLF001
+        shape = ", ".join(self.size(i) for i in order)
+        text = f"scatter(({shape}{',' if len(order) == 1 else ''}), ({', '.join(indices)},), {values})"
+        return aligned(text, order, frame)
+
+    # ------------------------------------------------------------------ values
+
+    def _value(self, terms: Sequence[Term], frame: Sequence[Symbol]) -> str:
+        return self._expression([self._viewed(t) for t in terms], frame)
+
+    def _viewed(self, term: Term) -> tuple[Term, View]:
+        view = self._view({})
+        body = term.body
+        if term.reduce != "sum":
+            tests = [t for e in elements_of(body) for t in self.shapes.outside(e)]
+            if tests:
+                body = sympy.Piecewise((body, sympy.And(*dict.fromkeys(tests))), (sympy.S.NegativeInfinity, True))
+        return replace(term, body=view.plain(body)), view
+
+    def _filled(self, terms: Sequence[Term], frame: Sequence[Symbol]) -> str:
+        """The value of terms as an array with all axes of the frame."""
+        return self._expression([self._viewed(t) for t in terms], frame, fill=True)
+
+    def _expression(self, terms: Sequence[tuple[Term, View]], frame: Sequence[Symbol], fill: bool = False) -> str:
         pieces: dict[str, str] = {}
         body: Expr = sympy.S.Zero
-        for term in equation.terms:
-            body += self._without_sum(term, frame, pieces)
+        for term, view in terms:
+            body += self._without_sum(_merged(term, view, pieces), frame, pieces)
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
-        if indices_of(body) != set(frame) or (not frame and not elements_of(body)):
-            sizes = ", ".join(self.size(i) for i in frame)
-            comma = "," if len(frame) == 1 else ""
-            code = f"np.full(({sizes}{comma}), {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"
-        writer = self._forward if equation.name in self._forward.style.order else self._derivatives
-        formula = writer.equation(equation)
-        return Statement(self.names[equation.name], code, formula)
+        if fill and (indices_of(body) != set(frame) or (not frame and not elements_of(body))):
+            code = f"np.full({self._shape(frame)}, {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"
+        return code
+
+    def _shape(self, frame: Sequence[Symbol]) -> str:
+        return f"({', '.join(self.size(i) for i in frame)}{',' if len(frame) == 1 else ''})"
 
     def size(self, i: Symbol) -> str:
         """The Python name of an index' size."""
@@ -224,7 +341,7 @@ class Planner:
             return term.body
         outside, inside = self._pull(term)
         axes = [i for i in frame if i in indices_of(inside)]
-        text = self._reduced(replace(term, body=inside), axes)
+        text = self._reduced(replace(term, body=inside), axes, pieces)
         name = f"@{len(pieces)}"
         pieces[name] = text
         return outside * Element(name, *axes)
@@ -248,16 +365,31 @@ class Planner:
         outside = [f for f in factors if f not in inside]
         return sympy.Mul(*outside), sympy.Mul(*inside)
 
-    def _reduced(self, term: Term, axes: Sequence[Symbol]) -> str:
+    def _reduced(self, term: Term, axes: Sequence[Symbol], pieces: dict[str, str]) -> str:
         over = term.over
         groups = group_factors(term.body) if term.reduce == "sum" else [term.body]
-        if len(groups) == 2 and (text := self._product(groups, axes, over)) is not None:
+        for k, group in enumerate(groups):
+            # What only one of the factors has is summed there first.
+            lone = tuple(i for i in over if i in indices_of(group) and not any(i in indices_of(g) for g in groups if g is not group))
+            if lone and len(groups) > 1 and lone != over:
+                inner = [i for i in (*axes, *over) if i in indices_of(group) and i not in lone]
+                pieces[f"@{len(pieces)}"] = self._reduced(Term(group, lone), inner, pieces)
+                groups[k] = Element(f"@{len(pieces) - 1}", *inner)
+                rest = tuple(i for i in over if i not in lone)
+                return self._reduced(Term(sympy.Mul(*groups), rest), axes, pieces)
+        if len(groups) == 2 and (text := self._product(groups, axes, over, pieces)) is not None:
             return text
         if len(groups) > 1 and all(set(over) & indices_of(g) for g in groups):
-            return self._einsum(groups, axes, over)
+            return self._einsum(groups, axes, over, pieces)
         natural = self._natural(term.body, [*axes, *over])
+        if term.reduce == "argmax" and len(over) > 1:
+            natural = [*axes, *over]
+        writer = NumpyWriter(self.names, self.style, natural, pieces)
+        text = writer.expression(term.body, ATOM)
+        if term.reduce == "argmax" and len(over) > 1:
+            shape = ", ".join(self.size(i) for i in axes)
+            return f"{text}.reshape({shape}, -1).argmax(axis=-1)" if axes else f"{text}.argmax()"
         positions = [natural.index(i) for i in over]
-        text = NumpyWriter(self.names, self.style, natural).expression(term.body, ATOM)
         kept = [i for i in natural if i not in over]
         where = "" if not kept else f"axis={positions[0]}" if len(positions) == 1 else f"axis={tuple(positions)}"
         result = f"{text}.{term.reduce}({where})" if not text.startswith("-") else f"({text}).{term.reduce}({where})"
@@ -267,41 +399,65 @@ class Planner:
     def _natural(body: Expr, axes: Sequence[Symbol]) -> list[Symbol]:
         """The order of axes that most arrays of an expression have already."""
         best = max(elements_of(body), key=lambda e: len(e.indices), default=None)
-        first = [i for i in best.indices if i in axes] if best is not None else []
+        first = [i for i in best.letters if i in axes] if best is not None else []
         return [*(i for i in axes if i not in first), *first]
 
-    def _product(self, groups: list[Expr], axes: Sequence[Symbol], over: Sequence[Symbol]) -> str | None:
-        """A matrix product, where two groups share exactly the summed index and nothing else."""
+    def _product(
+        self, groups: list[Expr], axes: Sequence[Symbol], over: Sequence[Symbol], pieces: Mapping[str, str]
+    ) -> str | None:
+        """A matrix product, where two groups share the summed indices, and further ones only as a batch in front."""
         first, second = groups
         shared = indices_of(first) & indices_of(second)
-        if shared != set(over):
+        if not set(over) <= shared:
             return None
-        own = [[i for i in axes if i in indices_of(g) and i not in over] for g in groups]
+        batch = [i for i in axes if i in shared]
+        own = [[i for i in axes if i in indices_of(g) and i not in shared] for g in groups]
         if own[0] and own[1] and list(axes).index(own[1][0]) < list(axes).index(own[0][0]):
             (first, second), own = (second, first), [own[1], own[0]]
-        if list(axes) != [*own[0], *own[1]]:
+        if len(over) == 1 and len(own[0]) <= 1 and len(own[1]) <= 1 and (not batch or (own[0] and own[1])):
+            result = [*batch, *own[0], *own[1]]
+            if batch or list(axes) == result:
+                left = self._matrix(first, [*batch, *own[0], *over], pieces)
+                right = self._matrix(second, [*batch, *over, *own[1]], pieces)
+                text = f"{left} @ {right}"
+                return text if list(axes) == result else aligned(f"({text})", result, axes)
+        if batch:
             return None
-        if len(over) == 1 and len(own[0]) <= 1 and len(own[1]) <= 1:
-            left, right = self._matrix(first, [*own[0], *over]), self._matrix(second, [*over, *own[1]])
-            return f"{left} @ {right}"
-        left_axes, right_axes = self._natural(first, [*own[0], *over]), self._natural(second, [*over, *own[1]])
-        left = NumpyWriter(self.names, self.style, left_axes).expression(first)
-        right = NumpyWriter(self.names, self.style, right_axes).expression(second)
+        left_axes = self._natural(first, [*own[0], *over])
+        right_axes = self._natural(second, [*over, *own[1]])
+        result = [*(i for i in left_axes if i not in over), *(i for i in right_axes if i not in over)]
+        left = NumpyWriter(self.names, self.style, left_axes, pieces).expression(first)
+        right = NumpyWriter(self.names, self.style, right_axes, pieces).expression(second)
         where = ([left_axes.index(i) for i in over], [right_axes.index(i) for i in over])
-        return f"np.tensordot({left}, {right}, axes={where})"
+        return aligned(f"np.tensordot({left}, {right}, axes={where})", result, axes)
 
-    def _matrix(self, factor: Expr, axes: Sequence[Symbol]) -> str:
+    def _matrix(self, factor: Expr, axes: Sequence[Symbol], pieces: Mapping[str, str]) -> str:
         natural = self._natural(factor, axes)
-        text = NumpyWriter(self.names, self.style, natural).expression(factor, ATOM)
+        text = NumpyWriter(self.names, self.style, natural, pieces).expression(factor, ATOM)
         return aligned(text, natural, axes)
 
-    def _einsum(self, groups: list[Expr], axes: Sequence[Symbol], over: Sequence[Symbol]) -> str:
+    def _einsum(
+        self, groups: list[Expr], axes: Sequence[Symbol], over: Sequence[Symbol], pieces: Mapping[str, str]
+    ) -> str:
         letters = {i: "ijklmnopqrstuvwxyz"[k] for k, i in enumerate(dict.fromkeys((*axes, *over)))}
         operands: list[str] = []
         subscripts: list[str] = []
         for g in groups:
             natural = self._natural(g, [i for i in letters if i in indices_of(g)])
-            operands.append(NumpyWriter(self.names, self.style, natural).expression(g))
+            operands.append(NumpyWriter(self.names, self.style, natural, pieces).expression(g))
             subscripts.append("".join(letters[i] for i in natural))
         result = "".join(letters[i] for i in axes)
         return f"np.einsum('{','.join(subscripts)}->{result}', {', '.join(operands)}, optimize=True)"
+
+
+def _merged(term: Term, view: View, pieces: dict[str, str]) -> Term:
+    """A term whose pieces of text are joined with those of the others."""
+    swap: dict[Expr, Expr] = {}
+    for e in elements_of(term.body):
+        if e.name in view.pieces:
+            name = f"@{len(pieces)}"
+            pieces[name] = view.pieces[e.name]
+            swap[e] = Element(name, *e.indices)
+    return replace(term, body=cast(Expr, term.body.xreplace(swap))) if swap else term
+
+

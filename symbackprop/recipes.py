@@ -12,7 +12,7 @@ from .errors import Source
 from .lower import Lowering, Scope
 from .notation import Element
 from .parse import Name, parse_definition, parse_expression
-from .plan import Names, NumpyWriter
+from .numpy_text import Names, NumpyWriter
 from .sizes import Sizes
 from .write import Style
 

@@ -18,13 +18,13 @@ import sympy
 from sympy import Dummy, Expr
 
 from .algebra import insert_equation, join_exponentials, poles, rationally, unfold_calls
-from .notation import Call, Element, Equation, Function, Term, elements_of, index
+from .notation import Call, Element, Equation, Function, Term, elements_of, index, indices_of
 
 
 def stabilise(equations: Sequence[Equation], functions: Mapping[str, Function], taken: Iterable[str]) -> tuple[Equation, ...]:
     """All equations of a computation, in order, rewritten; new arrays get names that are not `taken`."""
-    result = [_logs_of_stored(e, equations, functions) for e in equations]
-    result = _cancel_poles(result)
+    result = [_logs_of_stored(_going_on(e), equations, functions) for e in equations]
+    result = _join_sums(_cancel_poles(result))
     result, shifted = _shift_exponentials(result, set(taken))
     return tuple(
         replace(e, terms=tuple(replace(t, body=stable(t.body, shifted)) for t in e.terms)) if _unsafe(e) else e for e in result
@@ -38,6 +38,15 @@ def stable_function(function: Function) -> Function:
 
 def _unsafe(equation: Equation) -> bool:
     return any(t.body.has(sympy.exp, sympy.cosh, sympy.log) for t in equation.terms)
+
+
+def _going_on(equation: Equation) -> Equation:
+    """`stop(u)` is `u` where values are computed."""
+    terms: list[Term] = []
+    for t in equation.terms:
+        stops = {c: c.arguments[0] for c in t.body.atoms(Call) if c.name == "stop"}
+        terms.append(replace(t, body=cast(Expr, t.body.xreplace(dict(stops)))) if stops else t)
+    return replace(equation, terms=tuple(terms))
 
 
 # ---------------------------------------------------------------------- logarithms of stored values
@@ -131,6 +140,23 @@ def _equation_poles(equation: Equation) -> set[Expr]:
 
 
 # ---------------------------------------------------------------------- sums of exponentials
+
+
+def _join_sums(equations: Sequence[Equation]) -> list[Equation]:
+    """A division by a sum of exponentials is put where the exponentials are: apart, neither can be kept in range."""
+    sums = {e.name for e in equations if len(e.terms) == 1 and e.terms[0].over and isinstance(e.terms[0].body, sympy.exp)}
+    done: dict[str, Equation] = {}
+    for equation in equations:
+        current = equation
+        for name in {e.name for t in equation.terms for e in t.body.atoms(Element)}:
+            divides = name in done and any(
+                isinstance(p, Element) and p.name in sums for t in done[name].terms for p in poles(t.body) if not t.body.has(sympy.exp)
+            )
+            if divides and any(t.body.has(sympy.exp) for t in current.terms):
+                current = insert_equation(current, done[name]) or current
+        done[equation.name] = current
+    return list(done.values())
+
 
 
 @dataclass(frozen=True)
@@ -332,6 +358,6 @@ def _named(node: Expr, equation: Equation, term: Term, names: set[str]) -> Eleme
     while f"{stem}{number}" in names:
         number += 1
     names.add(f"{stem}{number}")
-    free = {i for e in elements_of(node) for i in e.indices}
+    free = indices_of(node)
     order = [i for i in (*equation.target.indices, *term.over) if i in free]
     return Element(f"{stem}{number}", *(index(i.name) for i in order))

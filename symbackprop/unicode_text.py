@@ -10,6 +10,8 @@ from sympy import Expr, Symbol
 from .notation import Call, Element
 from .write import ATOM, POWER, PRODUCT, Writer, is_indicator, short_decimal
 
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 class TextWriter(Writer):
     """Unicode for a terminal; indices stay."""
@@ -24,11 +26,16 @@ class TextWriter(Writer):
         head = f"δ{array[1:]}" if array in self.style.deltas else f"∂{self.style.loss}/∂{array}"
         return super().element(Element(head, *e.indices))
 
+    def large(self, value: Expr) -> str:
+        digits, _, zeros = super().large(value).partition("e")
+        raised = f"10{zeros.translate(_RAISED)}"
+        return (f"{digits}·{raised}" if digits != "1" else raised) if zeros else digits
+
     def sign(self, sign: str) -> str:
         return self._SIGNS[sign]
 
     def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
-        raised = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        raised = str(exponent).translate(_RAISED)
         if exponent.is_Integer:
             return f"{self.expression(base, ATOM)}{raised}", POWER
         return f"{self.expression(base, ATOM)}^{self.expression(exponent, ATOM)}", POWER

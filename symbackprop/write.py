@@ -140,6 +140,8 @@ class Writer:
             return self.pi(), ATOM
         if isinstance(expr, sympy.exp):
             return self.exponential(expr.args[0])
+        if isinstance(expr, sympy.Mod):
+            return f"mod({self.expression(expr.args[0])}, {self.expression(expr.args[1])})", ATOM
         if type(expr) in _NAMES:
             return self.function(_NAMES[type(expr)], expr.args[0]), ATOM
         raise TypeError(f"no text for {type(expr).__name__}")
@@ -267,10 +269,16 @@ class Writer:
             text, binding = self.number(-value)
             return self.minus + text, min(binding, SUM)
         if value.q == 1:
-            return str(value.p), ATOM
+            return (str(value.p) if value.p < 10**12 else self.large(value)), ATOM
         if self.plain_fraction(value):
             return self.fraction([sympy.Integer(value.p)], [sympy.Integer(value.q)])
         return self.decimal(value), ATOM
+
+    def large(self, value: Expr) -> str:
+        """A whole number with its zeros counted."""
+        digits = str(value.p)
+        zeros = len(digits) - len(digits.rstrip("0"))
+        return f"{digits[: len(digits) - zeros]}e{zeros}" if zeros > 6 else digits
 
     def decimal(self, value: Expr) -> str:
         """An exact decimal."""
