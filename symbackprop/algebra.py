@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
 import sympy
 from sympy import Dummy, Expr, Symbol
 
-from .notation import Call, Element, Equation, Function, Term, calls_of, elements_of, index, indices_of, is_index, is_moved
+from .notation import (
+    Call,
+    Element,
+    Equation,
+    Function,
+    Term,
+    calls_of,
+    common_factors,
+    elements_of,
+    index,
+    indices_of,
+    is_index,
+    is_moved,
+    most_shared,
+)
 
 
 def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
@@ -59,21 +73,11 @@ def cost(expr: Expr) -> int:
 
 
 def equation_cost(equation: Equation) -> int:
-    """Operations of an equation, a sum counted as one, a factor that all terms share once."""
+    """Operations of an equation, a sum counted as one, a factor that several terms share once."""
     terms = equation.terms
-    shared = len(common_factors(terms)) * (len(terms) - 1) if len(terms) > 1 else 0
+    together = most_shared(terms) if len(terms) > 1 else []
+    shared = len(common_factors([terms[k] for k in together])) * (len(together) - 1) if together else 0
     return max(len(terms) - 1, 0) + sum(cost(t.body) + len(t.over) for t in terms) - shared
-
-
-def common_factors(terms: Sequence[Term]) -> list[Expr]:
-    """The factors that stand before every one of several terms, outside of its sum."""
-    own = [
-        {f for f in sympy.Mul.make_args(t.body) if not indices_of(f) & set(t.over) and f.has(Element)}
-        if t.reduce == "sum"
-        else set[Expr]()
-        for t in terms
-    ]
-    return sorted(set.intersection(*own), key=str) if own else []
 
 
 def poles(expr: Expr) -> set[Expr]:

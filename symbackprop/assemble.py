@@ -17,6 +17,7 @@ from .notation import (
     SAFE_NAME,
     Array,
     Call,
+    Draw,
     Element,
     Fact,
     Function,
@@ -44,6 +45,8 @@ class Assembly:
         self.starts: dict[str, Start] = {}
         self.aliases: dict[str, str] = {}
         self.penalties: list[Term] = []
+        self.draws: dict[str, Draw] = {}
+        self.averages: dict[str, tuple[float, float]] = {}
         for table, names in (
             ("constants", spec.constants),
             ("activation", spec.activations),
@@ -96,6 +99,9 @@ class Assembly:
         for role, entries in lists:
             for source in entries:
                 self._entry(source, role)
+        for source, draw in spec.noise:
+            self._entry(source, "noise")
+            self.draws[list(self.roles)[-1]] = draw
         assert spec.equations is not None
         self.scope.examples = self._batch()
         self.scope.parameters = frozenset(n for n, r in self.roles.items() if r == "parameter")
@@ -121,6 +127,11 @@ class Assembly:
                 f"the prediction '{prediction}' is not defined{suggest(prediction, self.scope.axes)}",
                 spec.source.place(0),
             )
+        for name, start in spec.averages.items():
+            if self.scope.axes.get(name) is None or name in self.roles or name == loss.name:
+                known = suggest(name, self.scope.axes)
+                raise NetworkError(f"'{name}' in [averages] is no array that an equation computes{known}", spec.source.place(0))
+            self.averages[name] = (0.1, start)
         facts = self._declared_facts()
         labels: Labels = "one-hot" if self._targets_sum_to_one(facts) else "real"
         return self._network(prediction or self._last_without_target(), self._batch(), facts, labels)
@@ -227,6 +238,8 @@ class Assembly:
             facts=facts,
             aliases=tuple(self.aliases.items()),
             starts=tuple(self.starts.items()),
+            draws=tuple(self.draws.items()),
+            averages=tuple((name, share, start) for name, (share, start) in self.averages.items()),
             prediction=prediction,
             batch=batch,
             labels=labels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .errors import Source
@@ -19,11 +19,16 @@ class Shape(Node):
 
 @dataclass(frozen=True)
 class Link(Node):
-    """A layer, an activation or the loss: its name, arguments by position and by name."""
+    """A layer, an activation or the loss: its name, arguments by position and by name, or the links within it."""
 
     name: str
     arguments: tuple[Node, ...] = ()
     named: Mapping[str, Node] | None = None
+    inner: tuple[Link, ...] = ()
+
+
+# What holds a chain of its own: x + f(x), and x with f(x) beside it.
+BRANCHES = ("residual", "concat")
 
 
 def parse_chain(source: Source) -> tuple[Shape, list[Link]]:
@@ -65,6 +70,13 @@ def _link(reader: Reader) -> Link:
     if not reader.ahead("("):
         return Link(token.at, token.text)
     reader.take()
+    if token.text in BRANCHES:
+        inner = [_link(reader)]
+        while reader.ahead("->"):
+            reader.take()
+            inner.append(_link(reader))
+        reader.expect(")", f"to close '{token.text}('")
+        return Link(token.at, token.text, inner=tuple(inner))
     arguments: list[Node] = []
     named: dict[str, Node] = {}
     while not reader.ahead(")"):
@@ -73,16 +85,39 @@ def _link(reader: Reader) -> Link:
             reader.take()
             if key.text in named:
                 raise reader.error(f"'{key.text}' is given twice", key.at)
-            named[key.text] = reader.expression()
+            named[key.text] = _argument(reader)
         elif named:
             raise reader.error("arguments without a name come first")
         else:
-            arguments.append(reader.expression())
+            arguments.append(_argument(reader))
         if not reader.ahead(","):
             break
         reader.take()
     reader.expect(")", f"to close '{token.text}('")
     return Link(token.at, token.text, tuple(arguments), named)
+
+
+def _argument(reader: Reader) -> Node:
+    """A value, or sizes such as `3x3`."""
+    if reader.token.kind == "number" and re.fullmatch(r"(x\d+)+", reader.peek(1).text):
+        return _shape(reader)
+    return reader.expression()
+
+
+def every_link(links: Iterable[Link]) -> Iterator[Link]:
+    """All links in order, those within branches as well."""
+    for link in links:
+        yield link
+        yield from every_link(link.inner)
+
+
+def as_sizes(node: Node) -> tuple[int, ...] | None:
+    """An argument that is one whole number from 0 or several, `2` or `3x3`."""
+    if isinstance(node, Shape):
+        return tuple(s for s in node.sizes if isinstance(s, int)) if all(isinstance(s, int) for s in node.sizes) else None
+    if isinstance(node, Number) and node.value.denominator == 1 and 0 <= node.value <= 10**9:
+        return (int(node.value),)
+    return None
 
 
 def as_link(node: Node) -> Link | None:

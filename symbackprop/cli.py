@@ -179,7 +179,7 @@ def _catalogue(options: argparse.Namespace) -> int:  # noqa: ARG001
     from . import catalogue as c
 
     tables: tuple[tuple[str, dict[str, str]], ...] = (
-        ("Layers", {r.name: "; ".join(r.equations) for r in c.LAYERS.values()}),
+        ("Layers", {n: "; ".join(c.layers_named(n)[0].equations) for n in c.LAYER_NAMES}),
         ("Activations", {r.name: r.formula or "; ".join(r.equations) for r in c.ACTIVATIONS.values()}),
         ("Losses", {r.name: r.formula or "; ".join(r.equations) for r in c.LOSSES.values()}),
         ("Penalties", dict(c.PENALTIES)),

@@ -14,7 +14,7 @@ from typing import Any
 
 from .assemble import Assembly
 from .errors import FileError, NetworkError, Source, suggest
-from .layers import Chain
+from .chains import Chain
 from .notation import Network
 from .spec import Spec, read_dict, read_file, read_toml
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
+import sympy
 from sympy import Expr, Symbol
 
-from .notation import Call, Element, base_name
+from .notation import Call, Element, base_name, is_index, unwrapped
 from .write import ATOM, POWER, PRODUCT, Writer, is_indicator, short_decimal
 
 _GREEK = [
@@ -64,8 +65,27 @@ class LatexWriter(Writer):
     def symbol(self, s: Symbol) -> str:
         return latex_name(s.name)
 
+    def index(self, i: Expr) -> str:
+        i = unwrapped(i)
+        if is_index(i):
+            return latex_index(str(i))
+        if isinstance(i, sympy.floor):
+            above, below = sympy.fraction(sympy.together(i.args[0]))
+            return rf"\lfloor {self.index(above)}/{self.index(below)} \rfloor"
+        if isinstance(i, sympy.Mod):
+            return rf"{self.index(i.args[0])} \bmod {self.index(i.args[1])}"
+        if isinstance(i, sympy.Add) and sympy.denom(sympy.together(i)) != 1:
+            above, below = sympy.fraction(sympy.together(i))
+            return f"({self.index(above)})/{self.index(below)}"
+        if isinstance(i, sympy.Add):
+            parts = [self.index(a) for a in sorted(i.args, key=lambda a: (a.could_extract_minus_sign(), a.is_number, str(a)))]
+            return "+".join(parts).replace("+-", "-")
+        if isinstance(i, sympy.Mul):
+            return " ".join("-" if a == -1 else self.index(a) for a in i.args).replace("- ", "-")
+        return self.expression(i)
+
     def element(self, e: Element) -> str:
-        shown = [latex_index(str(i)) for i in e.indices if base_name(str(i)) not in self.style.hidden]
+        shown = [self.index(i) for i in e.indices if base_name(str(i)) not in self.style.hidden]
         array = self.style.adjoints.get(e.name)
         if array in self.style.deltas:
             return with_subscript(rf"\delta^{{({array[1:]})}}", shown)

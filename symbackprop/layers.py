@@ -1,160 +1,217 @@
-"""A network from a chain of layers: catalogued formulas for one example get this network's names, letters and batch."""
+"""Layers of a chain, placed: catalogued formulas for one example get this network's names, letters and sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import sympy
 from sympy import Expr
 
 from . import catalogue
-from .assemble import Assembly, fact
-from .chain import Link, Shape, as_link, as_size, parse_chain
+from .assemble import Assembly
+from .chain import Link, as_link, as_size, as_sizes
 from .errors import NetworkError, Source, suggest
-from .functions import decimal
 from .lower import Lowering
-from .notation import (
-    SAFE_NAME,
-    Call,
-    Element,
-    Equation,
-    Fact,
-    Network,
-    Start,
-    Term,
-    index,
-    size_symbol,
+from .notation import SAFE_NAME, Beyond, Draw, Element, Equation, Start, Term, index
+from .parse import (
+    Apply,
+    Binary,
+    Definition,
+    Item,
+    Name,
+    Negate,
+    Node,
+    Number,
+    parse_definition,
+    parse_expression,
+    split_lines,
 )
-from .parse import Apply, Binary, Item, Name, Negate, Node, Number, parse_definition, parse_expression, split_lines
 from .spec import Own
 
 
+# Arguments that give the last axis of what a layer computes.
+WIDTHS = ("units", "channels", "width")
+
+
 @dataclass
-class _Current:
+class Current:
     """The array that a chain has reached: its name and letters."""
 
     name: str
     axes: tuple[str, ...]
 
 
-class Chain(Assembly):
-    """Reads a chain: the shape of one example, layers and activations, the loss."""
+@dataclass
+class _Choice:
+    """What a link says about its layer: the sizes of letters, numbers, parameters left out, conditions, and what follows."""
 
-    def chain(self, source: Source) -> Network:
-        """The network of a chain."""
-        shape, links = parse_chain(source)
-        if not links or not self._is_loss(links[-1].name):
-            known = [*catalogue.LOSSES, *catalogue.LOSS_NAMES, *self.spec.losses]
-            name, at = (links[-1].name, links[-1].at) if links else ("", shape.at)
-            if name in self._layer_names():
-                raise NetworkError(f"a chain ends in a loss, and '{name}' is none: add -> squared_error", source.place(at))
-            raise NetworkError(f"unknown loss '{name}'{suggest(name, known)}", source.place(at))
-        current = self._input(shape, source)
-        units = sum(link.name in self._all_layers() for link in links)
-        letters = ["h"] if units == 2 else [f"h{i}" for i in range(1, units)]
-        letters.append("k")
-        count = 0
-        for position, link in enumerate(links[:-1]):
-            if link.name in self._all_layers():
-                count += 1
-                current = self._layer(link, count, current, letters[count - 1], links[position + 1], source)
-            elif self._is_activation(link.name):
-                name = f"a{count}" if f"a{count}" not in self.scope.axes else self.scope.fresh("a")
-                current = self._activation(link, name, str(count), current, source)
-            else:
-                if self._is_loss(link.name):
-                    raise NetworkError(f"'{link.name}' is a loss: it ends the chain", source.place(link.at))
-                known = self._layer_names()
-                raise NetworkError(f"unknown layer '{link.name}'{suggest(link.name, known)}", source.place(link.at))
-        return self._loss(links[-1], current, source)
+    letters: dict[str, str]
+    values: dict[str, Expr] = field(default_factory=dict[str, Expr])
+    absent: set[str] = field(default_factory=set[str])
+    conditions: list[str] = field(default_factory=list[str])
+    masked: bool = False
+    truncate: int | None = None
+    activation: Link | None = None
 
-    def _check_sizes(self, source: Source) -> None:
-        """[sizes] may only speak of letters that the chain has, and not against it."""
-        letters = {a for axes in self.scope.axes.values() for a in axes}
-        for letter, size in self.spec.sizes.items():
-            number = self.scope.sizes.number(letter)
-            if letter not in letters or (isinstance(size, int) and number != size):
-                sizes = self.scope.sizes
-                known = ", ".join(f"{i} = {sizes.number(i) or sizes.symbol(i)}" for i in sorted(letters))
-                raise NetworkError(
-                    f"the size of '{letter}' does not fit the chain, which has {known}", source.place(source.start)
-                )
 
-    def _is_loss(self, name: str) -> bool:
-        return name in self.spec.losses or catalogue.LOSS_NAMES.get(name, name) in catalogue.LOSSES
+class Layers(Assembly):
+    """Places layers one after the other."""
 
-    def _is_activation(self, name: str) -> bool:
-        return name in catalogue.ACTIVATIONS or name in self.spec.activations or name in self.scope.functions
+    def layers_named(self, name: str) -> list[catalogue.Layer]:
+        """The rows of a layer: the user's own, or the catalogue's."""
+        own = self.spec.layers.get(name)
+        return [self._own_layer(own)] if own is not None else catalogue.layers_named(name)
 
-    def _all_layers(self) -> dict[str, catalogue.Layer]:
-        own = {name: self._own_layer(layer) for name, layer in self.spec.layers.items()}
-        return {**catalogue.LAYERS, **own}
+    def layer_names(self) -> list[str]:
+        """Every name of a layer or an activation."""
+        return [*self.spec.layers, *catalogue.LAYER_NAMES, *catalogue.ACTIVATIONS, *self.spec.activations, *self.scope.functions]
 
     @staticmethod
     def _own_layer(own: Own) -> catalogue.Layer:
         text = own.formula or own.equations
         assert text is not None
         lines = tuple(line.text for line in split_lines(text))
-        return catalogue.Layer(own.name, lines, tuple(own.others.get("parameters", ())), own.others.get("arguments", {}))
+        inputs = _input_of(lines)
+        return catalogue.Layer(
+            own.name, lines, tuple(own.others.get("parameters", ())), own.others.get("arguments", {}), inputs=inputs
+        )
 
-    def _layer_names(self) -> list[str]:
-        return [*self._all_layers(), *catalogue.ACTIVATIONS, *self.spec.activations, *self.scope.functions]
+    def is_activation(self, name: str) -> bool:
+        """Whether a name is an activation."""
+        return name in catalogue.ACTIVATIONS or name in self.spec.activations or name in self.scope.functions
 
-    def _input(self, shape: Shape, source: Source) -> _Current:
-        if len(shape.sizes) != 1:
-            raise NetworkError(
-                "only vectors can be given to the layers so far: write the number of features", source.place(shape.at)
-            )
-        letter, size = "d", shape.sizes[0]
-        self.scope.sizes.extend({"n": "N", letter: "D" if size == "auto" else size})
-        self._add("x", ("n", letter), "input", source, shape.at)
-        return _Current("x", ("n", letter))
-
-    def _layer(self, link: Link, count: int, current: _Current, letter: str, after: Link, source: Source) -> _Current:
-        layer = self._all_layers()[link.name]
+    def layer(
+        self, link: Link, count: int, current: Current, letter: str, after: Link | None, source: Source
+    ) -> tuple[Current, Link | None]:
+        """Place a layer; returns what it computes, and the activation that it asks for after it."""
+        layer = self._variant(link, current, source)
+        own_axes = _axes(layer.inputs)
+        cut = len(current.axes) - len(own_axes)
+        choice = _Choice(dict(zip(own_axes, current.axes[cut:], strict=True)))
         named = dict(link.named or {})
-        positional = list(link.arguments)
-        letters: dict[str, str] = {}
-        for argument, own_letter in layer.arguments.items():
-            node = named.pop(argument, None) or (positional.pop(0) if positional else None)
-            self._size(layer, argument, node, letter, link, source)
-            letters[own_letter] = letter
-        activation = as_link(positional[0]) if positional else None
-        if "activation" in named:
-            activation = as_link(named.pop("activation"))
-        if positional[1:] or (positional and activation is None):
-            extra = positional[1] if positional[1:] else positional[0]
-            raise NetworkError(f"'{link.name}' has an argument too many here", source.place(extra.at))
-        absent = {parameter for flag, parameter in layer.optional.items() if not self._flag(flag, named.pop(flag, None), source)}
+        self._read_arguments(layer, link, named, count, letter, choice, source)
         penalties = {kind: named.pop(kind) for kind in catalogue.PENALTIES if kind in named}
         start = named.pop("initialiser", None)
         if named:
             key, node = next(iter(named.items()))
-            known = [*layer.arguments, *layer.optional, *catalogue.PENALTIES, "activation", "initialiser"]
+            known = [*layer.arguments, *layer.options, *layer.optional, *layer.conditions, *catalogue.PENALTIES, "activation", "initialiser"]
             raise NetworkError(f"'{link.name}' has no argument '{key}'{suggest(key, known)}", source.place(node.at))
-        chooses = activation or (after if self._is_activation(after.name) else None)
+        chooses = choice.activation or (after if after is not None and self.is_activation(after.name) else None)
         initialiser = self._initialiser(start, chooses, source)
-        result = self._place(layer, count, current, letters, absent, initialiser)
+        result = self._place(layer, count, current, cut, choice, initialiser, Source(source.name, source.whole, link.at, source.end))
         self._penalise(layer, count, penalties, source)
-        if activation is not None and activation.name != "identity":
-            return self._activation(activation, f"a{count}", str(count), result, source)
-        if f"a{count}" not in self.scope.axes and not self._is_activation(after.name):
-            self.aliases[f"a{count}"] = result.name
-        return result
+        if layer.activation or (choice.activation is not None and choice.activation.name == "identity"):
+            return result, None
+        return result, choice.activation
 
-    def _size(self, layer: catalogue.Layer, argument: str, node: Node | None, letter: str, link: Link, source: Source) -> None:
-        if node is None:
-            raise NetworkError(f"'{layer.name}' needs {argument}, such as {layer.name}(32)", source.place(link.at))
+    def _variant(self, link: Link, current: Current, source: Source) -> catalogue.Layer:
+        """The row of the catalogue that fits the axes at hand and the options given."""
+        rows, axes = self.layers_named(link.name), len(current.axes) - 1
+        variants = {row.variant for row in rows}
+        wanted = next((v for v in variants if v and v in (link.named or {})), "")
+        rows = [row for row in rows if row.variant == wanted] or rows
+        fitting = [row for row in rows if len(_axes(row.inputs)) <= axes]
+        if not fitting:
+            fewest = min(len(_axes(row.inputs)) for row in rows)
+            raise NetworkError(
+                f"'{link.name}' takes {fewest} axes of an example, and '{current.name}' has {axes}", source.place(link.at)
+            )
+        return fitting[0]
+
+    # ------------------------------------------------------------------ arguments
+
+    def _read_arguments(
+        self,
+        layer: catalogue.Layer,
+        link: Link,
+        named: dict[str, Node],
+        count: int,
+        letter: str,
+        choice: _Choice,
+        source: Source,
+    ) -> None:
+        positional = list(link.arguments)
+        for argument, own in layer.arguments.items():
+            node = named.pop(argument, None) or (positional.pop(0) if positional else None)
+            if node is None:
+                example = {"kernel": "3x3"}.get(argument, "32")
+                raise NetworkError(f"'{layer.name}' needs {argument}, such as {layer.name}({example})", source.place(link.at))
+            letters = own.split(",")
+            if argument == "kernel":
+                for k, (i, size) in enumerate(zip(letters, self._kernel(node, len(letters), source), strict=True)):
+                    choice.letters[i] = f"{i}{count}"
+                    self.scope.sizes.extend({f"{i}{count}": size})
+                    choice.values[f"kernel{k + 1}"] = sympy.Integer(size)
+            else:
+                choice.letters[own] = letter if argument in WIDTHS else f"{own}{count}"
+                self._size(layer, argument, node, choice.letters[own], source)
+        for option, default in layer.options.items():
+            node = named.pop(option, None)
+            if node is None and not default and positional:
+                node = positional.pop(0)
+            self._option(layer, option, default, node, choice, link, source)
+        flags = [*layer.conditions, *(("mask", "truncate") if layer.state else ())]
+        for flag in flags:
+            node = named.pop(flag, None)
+            if flag == "truncate":
+                choice.truncate = None if node is None else as_size(node)
+                if node is not None and not choice.truncate:
+                    raise NetworkError("'truncate' is a positive whole number of steps", source.place(node.at))
+            elif node is not None and self._flag(flag, node, source):
+                choice.masked = choice.masked or flag == "mask"
+                if flag in layer.conditions:
+                    choice.conditions.append(layer.conditions[flag])
+        choice.activation = as_link(positional[0]) if positional else None
+        if "activation" in named:
+            choice.activation = as_link(named.pop("activation"))
+        if positional[1:] or (positional and choice.activation is None):
+            extra = positional[1] if positional[1:] else positional[0]
+            raise NetworkError(f"'{link.name}' has an argument too many here", source.place(extra.at))
+        for flag, parameters in layer.optional.items():
+            if not self._flag(flag, named.pop(flag, None), source):
+                choice.absent |= set(parameters.split())
+
+    @staticmethod
+    def _kernel(node: Node, axes: int, source: Source) -> tuple[int, ...]:
+        sizes = as_sizes(node)
+        if sizes is None or 0 in sizes or len(sizes) not in (1, axes):
+            example = "x".join(["3"] * axes)
+            raise NetworkError(f"the kernel is a positive whole number for every axis, such as {example}", source.place(node.at))
+        return sizes if len(sizes) == axes else sizes * axes
+
+    def _option(
+        self, layer: catalogue.Layer, option: str, default: str, node: Node | None, choice: _Choice, link: Link, source: Source
+    ) -> None:
+        """A number for every axis of the kernel (`stride1`, `stride2`), or one (`groups`, `epsilon`, `rate`)."""
+        axes = len(layer.arguments.get("kernel", "").split(",")) if option in ("stride", "padding", "dilation") else 0
+        if node is None and not default:
+            raise NetworkError(f"'{layer.name}' needs {option}, such as {layer.name}(2)", source.place(link.at))
+        if not axes:
+            if node is not None and (not isinstance(node, Number) or not 0 <= node.value <= 10**6):
+                raise NetworkError(f"'{option}' is a number", source.place(node.at))
+            if isinstance(node, Number) and option == "rate" and node.value >= 1:
+                raise NetworkError("'rate' is the share that is left out, from 0 to below 1", source.place(node.at))
+            value = sympy.Rational(node.value.numerator, node.value.denominator) if isinstance(node, Number) else sympy.Rational(default)
+            choice.values[option] = value
+            return
+        given = as_sizes(node) if node is not None else None
+        if node is not None and (given is None or len(given) not in (1, axes) or (0 in given and option != "padding")):
+            raise NetworkError(f"'{option}' is a whole number, or one for every axis such as 2x1", source.place(node.at))
+        for k in range(1, axes + 1):
+            usual = choice.values[f"kernel{k}"] if default == "kernel" else sympy.Integer(default or 0)
+            choice.values[f"{option}{k}"] = sympy.Integer(given[k - 1 if len(given) > 1 else 0]) if given else usual
+
+    def _size(self, layer: catalogue.Layer, argument: str, node: Node, letter: str, source: Source) -> None:
         size = as_size(node)
         if size is None and not (isinstance(node, Name) and SAFE_NAME.fullmatch(node.name)):
             raise NetworkError(f"{argument} must be a positive whole number, a letter or auto", source.place(node.at))
-        if size is None and self._is_activation(cast(Name, node).name):
+        if size is None and self.is_activation(cast(Name, node).name):
             raise NetworkError(f"'{layer.name}' needs {argument} before the activation", source.place(node.at))
         if letter in self.scope.sizes:
             return
-        known: dict[str, int | str] = {letter: size if size is not None else cast(Name, node).name}
+        known: dict[str, int | str | Expr] = {letter: size if size is not None else cast(Name, node).name}
         if known[letter] == "auto":
             known[letter] = letter.upper()
         self.scope.sizes.extend(known)
@@ -178,71 +235,108 @@ class Chain(Assembly):
         usual = row.initialiser if row else "glorot_uniform"
         return catalogue.INITIALISERS[self.spec.train.get("initialiser", usual)]
 
+    # ------------------------------------------------------------------ equations
+
     def _place(
         self,
         layer: catalogue.Layer,
         count: int,
-        current: _Current,
-        letters: Mapping[str, str],
-        absent: set[str],
+        current: Current,
+        cut: int,
+        choice: _Choice,
         initialiser: catalogue.Initialiser,
-    ) -> _Current:
+        where: Source,
+    ) -> Current:
         """Write a layer's equations with the names and letters of this network."""
-        sources = [Source(f"<layer {layer.name}>", text) for text in layer.equations]
-        own_axes = self._axes_of_input(sources)
-        if len(own_axes) > len(current.axes) - 1:
-            raise NetworkError(f"'{layer.name}' takes {len(own_axes)} axes, and '{current.name}' has {len(current.axes) - 1}")
-        cut = len(current.axes) - len(own_axes)
-        letters = {**dict(zip(own_axes, current.axes[cut:], strict=True)), **letters}
-        renamed = {"x": current.name}
-        led = {current.name}
+        texts = _masked(layer, choice) if choice.masked and layer.state else list(layer.equations)
+        texts = [_allowed(t, choice.conditions) for t in texts]
+        texts = [t for t in texts if t]
+        if layer.activation:
+            chosen = choice.activation.name if choice.activation else layer.activation
+            if not (self.is_activation(chosen) and chosen not in ("softmax", "log_softmax")):
+                raise NetworkError(f"unknown activation '{chosen}'", where.place(where.start))
+            texts = [t.replace("activation(", "(" if chosen == "identity" else f"{chosen}(") for t in texts]
+        letters, leading = choice.letters, current.axes[:cut]
+        sources = [Source(f"<layer {layer.name}>", text) for text in texts]
+        definitions = [parse_definition(s) for s in sources]
+        targets = [cast("Name | Item", d.left).name for d in definitions]
+        self._own_letters(layer, definitions, count, choice, where)
+        renamed = {"x": current.name, **{t: f"{t}{count}" for t in targets}}
+        if layer.conditions and not choice.conditions:
+            renamed["m"] = renamed["r"]  # nothing is masked
+        led = {current.name, *(renamed[t] for t in targets if t not in layer.whole)}
         for text in layer.parameters:
-            node = parse_expression(Source(f"<layer {layer.name}>", text))
-            name = cast("Name | Item", node).name
-            axes = tuple(letters.get(cast(Name, i).name, cast(Name, i).name) for i in getattr(node, "indices", ()))
+            self._parameter(layer, text, count, choice, initialiser, renamed)
+        for name, distribution in layer.noise.items():
+            assert distribution == "bernoulli"
             renamed[name] = f"{name}{count}"
-            self._add(renamed[name], axes, "parameter", self.spec.source, 0)
-            chosen = catalogue.INITIALISERS[layer.starts[name]] if name in layer.starts else initialiser
-            self.starts[renamed[name]] = Start(chosen.distribution, chosen.scale, axes[:-1], axes[-1:])
+            self._add(renamed[name], current.axes, "noise", where, where.start)
+            self.draws[renamed[name]] = Draw("bernoulli", 1, float(1 - choice.values["rate"]))
+            led.add(renamed[name])
+        if choice.masked:
+            axes = (*leading, letters["t"])
+            renamed["mask"] = "mask"
+            if "mask" not in self.scope.axes:
+                self._add("mask", axes, "input", where, where.start)
+            led.add("mask")
+        scope = replace(
+            self.scope,
+            renamed=renamed,
+            letters=letters,
+            leading=leading,
+            led=frozenset(led),
+            values=choice.values,
+            truncated={renamed[s]: choice.truncate for s in layer.state} if choice.truncate else {},
+        )
         first = len(self.scope.equations)
-        for source in sources:
-            definition = parse_definition(source)
-            target = cast("Name | Item", definition.left).name
-            renamed[target] = f"{target}{count}"
-            led.add(renamed[target])
-            scope = replace(self.scope, renamed=renamed, letters=letters, leading=current.axes[:cut], led=frozenset(led))
+        for source, definition in zip(sources, definitions, strict=True):
+            Lowering(source, scope).announce(definition)
+        for source, definition in zip(sources, definitions, strict=True):
             Lowering(source, scope).equation(definition)
-        gone = {renamed[p] for p in absent}
+        gone = {renamed[p] for p in choice.absent}
         for i, equation in enumerate(self.scope.equations[first:], first):
             kept = tuple(t for t in equation.terms if not {e.name for e in t.body.atoms(Element)} & gone)
             self.scope.equations[i] = replace(equation, terms=kept)
         for name in gone:
             del self.scope.axes[name], self.roles[name], self.starts[name]
+        for name, start in layer.averages.items():
+            self.averages[renamed[name]] = (float(choice.values["momentum"]), start)
         last = self.scope.equations[-1].target
-        return _Current(last.name, tuple(i.name for i in last.indices))
+        return Current(last.name, tuple(i.name for i in last.letters))
 
-    @staticmethod
-    def _axes_of_input(sources: Iterable[Source]) -> tuple[str, ...]:
-        """The letters of the first `x[…]` in a layer's equations."""
-        todo: list[Node] = [parse_definition(s).right for s in sources]
-        while todo:
-            match todo.pop(0):
-                case Item(name="x", indices=indices):
-                    return tuple(cast(Name, i).name for i in indices)
-                case Apply(arguments=arguments):
-                    todo += arguments
-                case Negate(operand=operand):
-                    todo.append(operand)
-                case Binary(left=left, right=right):
-                    todo += [left, right]
-                case _:
-                    continue
-        return ()
+    def _own_letters(
+        self, layer: catalogue.Layer, definitions: list[Definition], count: int, choice: _Choice, where: Source
+    ) -> None:
+        """Names and sizes for the letters that only this layer has."""
+        for letter, formula in layer.sizes.items():
+            choice.letters.setdefault(letter, f"{letter}{count}")
+            source = Source(f"<layer {layer.name}>", formula)
+            scope = replace(self.scope, letters=choice.letters, values=choice.values)
+            size = self.scope.sizes.numeric(Lowering(source, scope).size_of(parse_expression(source)))
+            if size.is_number and not (size.is_Integer and size > 0):
+                what = "is no whole number" if size > 0 else "leaves no place"
+                raise NetworkError(f"'{layer.name}' does not fit here: {formula} is {size}, which {what}", where.place(where.start))
+            if choice.letters[letter] not in self.scope.sizes:
+                self.scope.sizes.extend({choice.letters[letter]: size})
+
+    def _parameter(
+        self, layer: catalogue.Layer, text: str, count: int, choice: _Choice, usual: catalogue.Initialiser, renamed: dict[str, str]
+    ) -> None:
+        node = cast("Name | Item", parse_expression(Source(f"<layer {layer.name}>", text)))
+        own = tuple(cast(Name, i).name for i in getattr(node, "indices", ()))
+        axes = tuple(choice.letters.setdefault(i, i) for i in own)
+        renamed[node.name] = f"{node.name}{count}"
+        self._add(renamed[node.name], axes, "parameter", self.spec.source, 0)
+        chosen = catalogue.INITIALISERS[layer.starts[node.name]] if node.name in layer.starts else usual
+        fan_in, fan_out = layer.fans.get(node.name, ("".join(own[:-1]), "".join(own[-1:])))
+        found = dict(zip(own, axes, strict=True))
+        fans = [tuple(found[i] for i in own if i in fan) for fan in (fan_in, fan_out)] if layer.fans.get(node.name) else [axes[:-1], axes[-1:]]
+        self.starts[renamed[node.name]] = Start(chosen.distribution, chosen.scale, fans[0], fans[1])
 
     def _penalise(self, layer: catalogue.Layer, count: int, penalties: Mapping[str, Node], source: Source) -> None:
         for kind, node in penalties.items():
-            if not isinstance(node, Number):
-                raise NetworkError(f"'{kind}' is a number, such as {kind}=0.001", source.place(node.at))
+            if not isinstance(node, Number) or not layer.parameters:
+                raise NetworkError(f"'{kind}' is a number, such as {kind}=0.001, for a layer with weights", source.place(node.at))
             name = f"{cast('Name | Item', parse_expression(Source('', layer.parameters[0]))).name}{count}"
             axes = tuple(index(a) for a in self.scope.axes[name])
             formula = Source(f"<{kind} penalty>", catalogue.PENALTIES[kind])
@@ -251,156 +345,85 @@ class Chain(Assembly):
             coefficient = sympy.Rational(node.value.numerator, node.value.denominator)
             self.penalties.append(Term(coefficient * body, axes))
 
-    def _activation(self, link: Link, name: str, suffix: str, current: _Current, source: Source) -> _Current:
-        if link.name in self.scope.functions or link.name in ("tanh", "identity"):
-            target = Element(name, *map(index, current.axes))
-            self.scope.equations.append(Equation(target, (Term(self._applied(link, current, source)),)))
-            self.scope.axes[name] = current.axes
-            return _Current(name, current.axes)
-        own = self.spec.activations.get(link.name)
-        row = catalogue.ACTIVATIONS.get(link.name)
-        if own is not None and own.equations is not None:
-            sources = list(split_lines(own.equations))
-            values = {k: sympy.Rational(repr(v)) for k, v in self._constants(own).items()}
-        elif row is not None:
-            sources, values = [Source(f"<activation {row.name}>", e) for e in row.equations], {}
-        else:
-            known = [*catalogue.ACTIVATIONS, *self.spec.activations, *self.scope.functions]
-            raise NetworkError(f"unknown activation '{link.name}'{suggest(link.name, known)}", source.place(link.at))
-        self._no_constants(link, source)
-        renamed = {"z": current.name}
-        self._vector_equations(sources, renamed, current, suffix, {"a": name}, values)
-        return _Current(renamed["a"], current.axes) if "a" in renamed else _Current(name, current.axes)
+    # ------------------------------------------------------------------ branches
 
-    @staticmethod
-    def _no_constants(link: Link, source: Source) -> None:
-        if link.arguments:
-            raise NetworkError(f"'{link.name}' has no constants", source.place(link.arguments[0].at))
-
-    def _applied(self, link: Link, current: _Current, source: Source) -> Expr:
-        z = Element(current.name, *map(index, current.axes))
-        if link.name in ("tanh", "identity"):
-            self._no_constants(link, source)
-            return sympy.tanh(z) if link.name == "tanh" else z
-        function = self.scope.functions[link.name]
-        arguments: list[Expr] = [z]
-        for node in link.arguments:
-            if not isinstance(node, Number):
-                raise NetworkError(f"the constants of '{link.name}' are numbers", source.place(node.at))
-            arguments.append(sympy.Rational(node.value.numerator, node.value.denominator))
-        if len(arguments) > max(len(function.parameters), 1):
-            most = max(len(function.parameters) - 1, 0)
-            raise NetworkError(f"'{link.name}' has {most} constants, not {len(arguments) - 1}", source.place(link.at))
-        arguments += function.defaults[len(arguments) - 1 :]
-        return Call(link.name, (0,) * len(arguments), *arguments)
-
-    def _vector_equations(
-        self,
-        sources: Iterable[Source],
-        renamed: dict[str, str],
-        current: _Current,
-        suffix: str,
-        final: Mapping[str, str],
-        values: Mapping[str, Expr],
-        keep_last: bool = False,
-    ) -> tuple[Term, ...]:
-        """Equations over the last axis `k`, for every value of the axes before; the terms of the last one if not kept."""
-        letters = {"k": current.axes[-1]}
-        led = {*(renamed[n] for n in renamed)}
-        lines = list(sources)
-        for position, source in enumerate(lines):
-            definition = parse_definition(source)
-            target = cast("Name | Item", definition.left).name
-            leading = current.axes[:-1]
-            if keep_last and position == len(lines) - 1:
-                scope = replace(self.scope, renamed=renamed, letters=letters, leading=leading, led=frozenset(led), values=values)
-                return Lowering(source, scope).terms(definition.right, frozenset(leading))
-            renamed[target] = final.get(target, target if target == "p" else f"{target}{suffix}")
-            led.add(renamed[target])
-            scope = replace(self.scope, renamed=renamed, letters=letters, leading=leading, led=frozenset(led), values=values)
-            Lowering(source, scope).equation(definition)
-        return ()
-
-    def _loss(self, link: Link, current: _Current, source: Source) -> Network:
-        name = catalogue.LOSS_NAMES.get(link.name, link.name)
-        own = self.spec.losses.get(link.name)
-        if own is not None:
-            texts = [own.formula] if own.formula is not None else list(split_lines(cast(Source, own.equations)))
-            row = catalogue.Loss(own.name, formula="own" if own.formula else "", takes="p")
-            constants = self._constants(own)
-        else:
-            row = catalogue.LOSSES[name]
-            texts = [Source(f"<loss {name}>", t) for t in ((row.formula,) if row.formula else row.equations)]
-            constants = dict(row.constants)
-        values = self._loss_constants(link, constants, source)
-        self._add("y", current.axes, "target", source, link.at)
-        facts = self._facts(row.facts, current)
-        renamed = {row.takes: current.name, "y": "y"}
-        if row.formula:
-            terms = self._formula_loss(texts[0], renamed, current, values)
-        else:
-            terms = self._vector_equations(texts, renamed, current, "", {}, values, keep_last=True)
-        batch = tuple(index(a) for a in current.axes[:-1])
-        scale = 1 / size_symbol("N") if self.spec.reduction == "mean" else sympy.S.One
-        terms = tuple(Term(t.body * scale, (*batch, *t.over)) for t in terms)
-        self.scope.equations.append(Equation(Element("L"), (*terms, *self.penalties)))
-        self.scope.axes["L"] = ()
-        self._check_sizes(source)
-        if "p" not in self.scope.axes:
-            self.aliases["p"] = current.name
-        return self._network(current.name, "n", (*facts, *self._declared_facts()), row.labels)
-
-    def _loss_constants(self, link: Link, constants: Mapping[str, Any], source: Source) -> dict[str, Expr]:
-        values: dict[str, Expr] = {k: sympy.Rational(decimal(v)) for k, v in constants.items()}
-        given = dict(zip(values, link.arguments, strict=False)) | dict(link.named or {})
-        if len(link.arguments) > len(values):
-            raise NetworkError(f"'{link.name}' has {len(values)} constants", source.place(link.arguments[-1].at))
-        for key, node in given.items():
-            if key not in values:
-                raise NetworkError(f"'{link.name}' has no constant '{key}'{suggest(key, values)}", source.place(node.at))
-            if not isinstance(node, Number):
-                raise NetworkError(f"'{key}' is a number", source.place(node.at))
-            values[key] = sympy.Rational(node.value.numerator, node.value.denominator)
-        return values
-
-    def _formula_loss(
-        self, text: Source, renamed: dict[str, str], current: _Current, values: Mapping[str, Expr]
-    ) -> tuple[Term, ...]:
-        node = parse_expression(text)
-        axes = tuple(map(index, current.axes))
-        if _has_items(node):
-            letters = {"k": current.axes[-1]}
-            scope = replace(
-                self.scope,
-                renamed=renamed,
-                letters=letters,
-                leading=current.axes[:-1],
-                led=frozenset(renamed.values()),
-                values=values,
+    def join(self, link: Link, before: Current, after: Current, count: int, source: Source) -> Current:
+        """`residual`: x + f(x); `concat`: x with f(x) behind it along the last axis."""
+        if len(before.axes) != len(after.axes):
+            raise NetworkError(
+                f"'{link.name}' needs a branch that keeps the number of axes; it goes from {len(before.axes) - 1} to "
+                f"{len(after.axes) - 1}",
+                source.place(link.at),
             )
-            return Lowering(text, scope).terms(node, frozenset(current.axes[:-1]))
-        elements = {own: Element(name, *axes) for own, name in renamed.items()}
-        scope = replace(self.scope, values={**values, **elements})
-        return (Term(Lowering(text, scope).scalar(node), axes[-1:]),)
+        shared = before.axes if link.name == "residual" else before.axes[:-1]
+        for one, other in zip(shared, after.axes, strict=False):
+            if wrong := self.scope.sizes.unify(one, other):
+                raise NetworkError(f"'{link.name}' needs a branch that keeps the shape: {wrong}", source.place(link.at))
+        name = self.scope.fresh("r")
+        x = [index(i) for i in before.axes]
+        if link.name == "residual":
+            terms = (Term(Element(before.name, *x)), Term(Element(after.name, *x)))
+            axes = before.axes
+        else:
+            sizes, letter = self.scope.sizes, f"c{name}"
+            axes = (*before.axes[:-1], letter)
+            last, first = index(letter), sizes.symbol(before.axes[-1])
+            sizes.extend({letter: first + sizes.symbol(after.axes[-1])})
+            terms = (
+                Term(Element(before.name, *x[:-1], Beyond(last))),
+                Term(Element(after.name, *x[:-1], sizes.numeric(last - first))),
+            )
+        self.scope.equations.append(Equation(Element(name, *map(index, axes)), terms))
+        self.scope.axes[name] = axes
+        return Current(name, axes)
 
-    def _facts(self, texts: Iterable[str], current: _Current) -> tuple[Fact, ...]:
-        facts: list[Fact] = []
-        for text in texts:
-            source = Source("<fact>", text)
-            scope = replace(self.scope, letters={"k": current.axes[-1]}, leading=current.axes[:-1], led=frozenset(("y",)))
-            facts.append(fact(source, scope, frozenset(current.axes[:-1]), "assumed of the labels"))
-        return tuple(facts)
+
+def _axes(inputs: str) -> tuple[str, ...]:
+    """The letters in `x[u,v,c]`."""
+    return tuple(inputs.partition("[")[2].rstrip("]").split(",")) if "[" in inputs else ()
 
 
-def _has_items(node: Node) -> bool:
-    match node:
-        case Item():
-            return True
-        case Apply(name=name, arguments=arguments):
-            return name in ("sum", "mean") or any(map(_has_items, arguments))
-        case Negate(operand=operand):
-            return _has_items(operand)
-        case Binary(left=left, right=right):
-            return _has_items(left) or _has_items(right)
-        case _:
-            return False
+def _input_of(lines: tuple[str, ...]) -> str:
+    """The first `x[…]` in a layer's equations, whose letters are the axes that it takes."""
+    for line in lines:
+        todo: list[Node] = [parse_definition(Source("<layer>", line)).right]
+        while todo:
+            match todo.pop(0):
+                case Item(name="x", indices=indices):
+                    return f"x[{','.join(i.name if isinstance(i, Name) else '?' for i in indices)}]"
+                case Apply(arguments=arguments):
+                    todo += arguments
+                case Negate(operand=operand):
+                    todo.append(operand)
+                case Binary(left=left, right=right):
+                    todo += [left, right]
+                case _:
+                    continue
+    return "x"
+
+
+def _allowed(text: str, conditions: list[str]) -> str:
+    """`where(allowed, a, b)` with the conditions in place of `allowed`; nothing where there are none."""
+    head, found, tail = text.partition("where(allowed, ")
+    if not found:
+        return text
+    value, other = tail.rsplit(",", 1)
+    other = other.strip().rstrip(")")
+    for condition in conditions:
+        value = f"where({condition}, {value}, {other})"
+    return head + value if conditions else ""
+
+
+def _masked(layer: catalogue.Layer, choice: _Choice) -> list[str]:  # noqa: ARG001
+    """The equations of a recurrent layer whose state stays as it is where the mask is 0."""
+    lines: list[str] = []
+    for text in layer.equations:
+        target, _, right = text.partition(" = ")
+        name, _, place = target.partition("[")
+        if name in layer.state:
+            lines.append(f"{name}_new[{place} = {right}")
+            before = place.replace("t", "t-1", 1)
+            lines.append(f"{target} = mask[t]*{name}_new[{place} + (1 - mask[t])*{name}[{before}")
+        else:
+            lines.append(text)
+    return lines

@@ -80,7 +80,8 @@ class Scope:
     `renamed` and `leading` serve formulas written for one example: their names stand for others, and the arrays
     that are not parameters get the leading axes in front. Where `free`, letters need not be bound (claims leave them so).
     A `closed` scope (a function's formula) cannot make equations of its own. `coming` are the arrays that a later equation
-    defines, which a recurrence may use at an earlier place; `initial` what stands before their first place.
+    defines, which a recurrence may use at an earlier place; `initial` what stands before their first place, `truncated` how
+    many steps derivatives go back.
     """
 
     axes: dict[str, tuple[str, ...]]
@@ -98,6 +99,7 @@ class Scope:
     closed: bool = False
     parameters: frozenset[str] = frozenset()
     coming: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    truncated: Mapping[str, int] = field(default_factory=dict[str, int])
     initial: dict[str, tuple[Element, int, Expr]] = field(default_factory=dict[str, "tuple[Element, int, Expr]"])
 
     def names(self) -> list[str]:
@@ -222,6 +224,10 @@ class Lowering:
             case _:
                 raise self.error("an index is made of letters, whole numbers, sizes and elements, such as 2*i + p - 1", node)
 
+    def size_of(self, node: Node) -> Expr:
+        """A size from a formula of other sizes."""
+        return self._index(node, frozenset())
+
     def _size(self, name: str) -> Expr | None:
         """The size of that name: `N`, or within a layer's formulas that of its own letter."""
         sizes, own = self.scope.sizes, self.scope.letters.get(name.lower())
@@ -283,6 +289,10 @@ class Lowering:
     def _reduction(self, node: Apply, bound: frozenset[str]) -> tuple[Term, ...]:
         if len(node.arguments) < 2:
             raise self.error(f"'{node.name}' needs an index and a body: {node.name}(i, …)", node)
+        if node.arguments[0] == Name(node.arguments[0].at, "batch") and self.scope.leading:
+            # Within a layer: over all axes before its own.
+            names = [Name(node.arguments[0].at, i) for i in self.scope.leading]
+            node = replace(node, arguments=(*names, *node.arguments[1:]))
         letters = [self._letter(a) for a in node.arguments[:-1]]
         for letter, argument in zip(letters, node.arguments, strict=False):
             if letter in bound:
@@ -490,6 +500,10 @@ class Lowering:
                 text = Element(name, *indices)
                 raise self.error(f"in {text}: the index '{i}' {wrong}; write pad({text}) where zeros are meant beyond it", place)
         element = Element(name, *indices)
+        if name in scope.truncated and (letter := next((i for i in indices_of(element) if element.has(i - 1)), None)) is not None:
+            # Truncated back-propagation: every so many steps the state before counts as constant.
+            start = sympy.Eq(sympy.Mod(letter, scope.truncated[name]), 0)
+            return sympy.Piecewise((Call("stop", (0,), element), start), (element, True)), None
         return (self._started(element, node) if name in scope.initial else element), None
 
     def _started(self, element: Element, node: Node) -> Expr:

@@ -311,6 +311,13 @@ def index(name: str) -> Symbol:
 
 def index_text(expr: Expr) -> str:
     """An index as formula text, without spaces."""
+    whole = sympy.denom(sympy.together(expr)) if expr.is_Add else 1
+    if whole != 1:
+        return f"({index_text(sympy.expand(expr * whole))})/{whole}"
+    if expr.is_Add:
+        # Letters before numbers, a minus never first where it can be helped: t-1, 2*i+p-1.
+        parts = sorted(map(index_text, expr.args), key=lambda a: (a.startswith("-"), a[:1].isdigit() and "*" not in a, a))
+        return "+".join(parts).replace("+-", "-")
     return sympy.sstr(expr).replace(" ", "").replace("Mod(", "mod(")
 
 
@@ -348,6 +355,29 @@ def is_moved(expr: Expr) -> bool:
 def indices_of(expr: Expr) -> frozenset[Symbol]:
     """The indices that an expression depends on."""
     return frozenset(s for s in expr.free_symbols if is_index(s))  # type: ignore[misc]
+
+
+def common_factors(terms: Sequence[Term]) -> list[Expr]:
+    """The factors that stand before every one of several terms, outside of its sum."""
+    own = list(map(_outer_factors, terms))
+    return sorted(set[Expr].intersection(*own), key=str) if own else []
+
+
+def _outer_factors(term: Term) -> set[Expr]:
+    if term.reduce != "sum":
+        return set()
+    return {f for f in sympy.Mul.make_args(term.body) if not indices_of(f) & set(term.over) and f.has(Element)}
+
+
+def most_shared(terms: Sequence[Term]) -> list[int]:
+    """The positions of the terms that share the factor which most have before them; at least two, or none."""
+    own = list(map(_outer_factors, terms))
+    best: list[int] = []
+    for factor in sorted(set[Expr]().union(*own), key=str):
+        having = [k for k, factors in enumerate(own) if factor in factors]
+        if len(having) > max(len(best), 1):
+            best = having
+    return best
 
 
 def data_indices(equations: Iterable[Equation]) -> set[str]:

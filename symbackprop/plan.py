@@ -21,6 +21,7 @@ from .notation import (
     Equation,
     Term,
     base_name,
+    common_factors,
     direction,
     elements_of,
     groups_of,
@@ -322,6 +323,9 @@ class Planner:
         body: Expr = sympy.S.Zero
         for term, view in terms:
             body += self._without_sum(_merged(term, view, pieces), frame, pieces)
+        if isinstance(body, sympy.Add) and (shared := common_factors([Term(cast(Expr, a)) for a in body.args])):
+            front = sympy.Mul(*shared)
+            body = front * sympy.Add(*(a / front for a in body.args))
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
         if fill and (indices_of(body) != set(frame) or (not frame and not elements_of(body))):
             code = f"np.full({self._shape(frame)}, {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"

@@ -160,6 +160,9 @@ def _sums_that_follow(equation: Equation, network: Network, known: Known) -> Ite
     for mean in means:
         own = next(iter(elements_of(mean.term.body)))
         ways |= {tuple(m.get(i, i) for i in mean.term.over) for m in _matches(own, body)}  # type: ignore[misc]
+    for fact in known.sums:
+        if isinstance(fact.term.body, Element):
+            ways |= {tuple(m.get(i, i) for i in fact.term.over) for m in _matches(fact.term.body, body)}  # type: ignore[misc]
     knowing = replace(known, sums=(*known.sums, *means))
     for over in sorted(ways, key=str):
         if not set(over) <= set(target.letters):
@@ -378,7 +381,7 @@ def collected(equation: Equation) -> Equation:
             return equation
         term = _plain_letters(term, equation.target.letters)  # noqa: PLW2901
         for position, other in enumerate(merged):
-            if set(other.over) == set(term.over):
+            if set(other.over) == set(term.over) and _have_in_common(other.body, term.body):
                 both = replace(other, body=clean(other.body + term.body))
                 if not term.over or _span(equation, both) <= max(_span(equation, other), _span(equation, term)):
                     merged[position] = both
@@ -386,6 +389,12 @@ def collected(equation: Equation) -> Equation:
         else:
             merged.append(term)
     return replace(equation, terms=tuple(t for t in merged if t.body != 0))
+
+
+def _have_in_common(one: Expr, other: Expr) -> bool:
+    """Whether two expressions share an element or a size: else nothing can cancel between them."""
+    sizes = (one.free_symbols & other.free_symbols) - indices_of(one)
+    return bool(sizes or one.atoms(Element) & other.atoms(Element) or not (one.atoms(Element) and other.atoms(Element)))
 
 
 def _span(equation: Equation, term: Term) -> int:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from .catalogue import INITIALISERS, OPTIMISERS, SCHEDULES
 from .errors import FileError, FormulaError, NetworkError, Source, suggest
+from .notation import Draw
 
 KEYS = (
     "name",
@@ -26,6 +27,8 @@ KEYS = (
     "sizes",
     "constants",
     "facts",
+    "noise",
+    "averages",
     "activation",
     "loss",
     "layer",
@@ -94,6 +97,8 @@ class Spec:
     sizes: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
     constants: Mapping[str, float | int] = field(default_factory=dict[str, "float | int"])
     facts: tuple[tuple[Source, Source], ...] = ()
+    noise: tuple[tuple[Source, Draw], ...] = ()
+    averages: Mapping[str, float | int] = field(default_factory=dict[str, "float | int"])
     activations: Mapping[str, Own] = field(default_factory=dict[str, Own])
     losses: Mapping[str, Own] = field(default_factory=dict[str, Own])
     layers: Mapping[str, Own] = field(default_factory=dict[str, Own])
@@ -268,6 +273,18 @@ class _Reader:
             pairs.append((key, self.text(path, f"{right:g}" if isinstance(right, (int, float)) else right)))
         return tuple(pairs)
 
+    def noise(self) -> tuple[tuple[Source, Draw], ...]:
+        found: list[tuple[Source, Draw]] = []
+        for array, text in self.table("noise").items():
+            path = ("noise", array)
+            kind = re.fullmatch(r"(normal)|bernoulli\((0?\.\d+|1)\)", str(text))
+            if kind is None:
+                raise self.error(f"'noise.{array}' is \"normal\" or \"bernoulli(0.8)\", with the share that is kept", path)
+            draw = Draw("normal", 0) if kind[1] else Draw("bernoulli", 1, float(kind[2]))
+            at = self.source.whole.find(array)
+            found.append((self.source.part(at, at + len(array)) if at >= 0 else Source("<noise>", array), draw))
+        return tuple(found)
+
     def spec(self, name: str) -> Spec:
         for key in self.content:
             if key not in KEYS:
@@ -278,7 +295,7 @@ class _Reader:
         if reduction not in ("mean", "sum"):
             raise self.error('\'reduction\' is "mean" or "sum"', ("reduction",))
         if "network" in self.content:
-            for key in (*_LISTS[:3], "prediction"):
+            for key in (*_LISTS[:3], "prediction", "noise", "averages"):
                 if key in self.content:
                     raise self.error(f"'{key}' goes with 'equations'; a chain names its own arrays", (key,))
         given = {
@@ -301,6 +318,8 @@ class _Reader:
             sizes=self.sizes(),
             constants=self.numbers("constants"),
             facts=self.facts(),
+            noise=self.noise(),
+            averages=self.numbers("averages"),
             activations=self.own("activation"),
             losses=self.own("loss"),
             layers=self.own("layer"),

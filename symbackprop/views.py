@@ -191,8 +191,8 @@ class View:
         text = self.names[e.name] + (f"[{', '.join(subscripts)}]" if subscripts else "")
         plain = [i for i, _ in rest if is_index(i)]
         shared = [i for i, _ in rest for j, _ in rest if i is not j and set(self.letters(i)) & set(self.letters(j))]
-        if (merged := self._merged(rest)) is not None:
-            return f"{text}.reshape({merged[0]})", merged[1]
+        if (merged := self._merged(rest) or self._split(rest)) is not None:
+            return f"{text}.reshape({', '.join(self.count(i) for i in merged)})", merged
         if shared or len(set(plain)) < len(plain):
             return self._gathered(text, rest)
         axes: list[Symbol] = []
@@ -225,8 +225,9 @@ class View:
         if expr.atoms(Element, sympy.floor, sympy.Mod):
             return None
         expr = unwrapped(expr)
-        letters = self.letters(expr)
-        steps = [self.shapes.numeric(expr.coeff(i, 1)) for i in letters]
+        pace = {i: self.shapes.numeric(expr.coeff(i, 1)) for i in self.letters(expr)}
+        letters = sorted(pace, key=lambda i: -abs(pace[i]) if pace[i].is_number else 0)
+        steps = [pace[i] for i in letters]
         start = sympy.expand(expr - sympy.Add(*(i * expr.coeff(i, 1) for i in letters)))
         if not all(c.is_Rational for c in steps) or set(letters) & indices_of(start):
             return None
@@ -235,27 +236,34 @@ class View:
 
     def _window(self, text: str, at: int, axis: str, letters: list[Symbol], steps: list[int], start: Expr, apart: int) -> str:
         counts = [self.count(i) for i in letters]
-        extents = [self.shapes.extent(i.name) for i in letters]
-        if apart == 1 and start == 0 and len(letters) > 1:
-            # Digits of one number: the axis is split, nothing is copied.
-            order = sorted(range(len(letters)), key=lambda k: -steps[k])
-            inner: Expr = sympy.S.One
-            exact = True
-            for k in reversed(order):
-                exact = exact and sympy.expand(inner - steps[k]) == 0
-                inner = inner * extents[k]
-            if exact and order == list(range(len(letters))) and sympy.expand(inner - self.shapes.extent(axis)) == 0:
-                before = [f"{text}.shape[{k}]" for k in range(at)] if at else []
-                sizes = ", ".join([*before, *counts])
-                return f"{text}.reshape({sizes}, *{text}.shape[{at + 1}:])"
         comma = "," if len(counts) == 1 else ""
         places = ", ".join(counts) + comma
         pace = ", ".join(map(str, steps)) + comma
         begin = NumpyWriter(self.names, self.style).symbols(cast(Expr, start.xreplace({i: Symbol(f"@{i}") for i in self.fixed})))
         return f"window({text}, {at}, ({places}), ({pace}), {begin}{f', {apart}' if apart > 1 else ''})"
 
-    def _merged(self, rest: Sequence[tuple[Expr, str]]) -> tuple[str, list[Symbol]] | None:
-        """The shape where consecutive axes are the digits of one letter: floor(f/C), mod(f, C)."""
+    def _split(self, rest: Sequence[tuple[Expr, str]]) -> list[Symbol] | None:
+        """The letters where every index is a letter or has letters for its digits: axes are split, nothing is copied."""
+        axes: list[Symbol] = []
+        for i, axis in rest:
+            if is_index(i):
+                axes.append(cast(Symbol, i))
+                continue
+            found = self._affine(i)
+            if found is None or found[2] != 0 or found[3] != 1 or len(found[0]) < 2:
+                return None
+            whole: Expr = sympy.S.One
+            for letter, step in zip(reversed(found[0]), reversed(found[1]), strict=True):
+                if sympy.expand(whole - step) != 0:
+                    return None
+                whole = sympy.expand(whole * self.shapes.extent(letter.name))
+            if sympy.expand(whole - self.shapes.extent(axis)) != 0:
+                return None
+            axes += found[0]
+        return axes if len(axes) > len(rest) else None
+
+    def _merged(self, rest: Sequence[tuple[Expr, str]]) -> list[Symbol] | None:
+        """The letters where consecutive axes are the digits of one letter: floor(f/C), mod(f, C)."""
         first = next((k for k, (i, _) in enumerate(rest) if i.atoms(sympy.floor, sympy.Mod)), None)
         if first is None:
             return None
@@ -271,8 +279,7 @@ class View:
             whole = sympy.floor(whole / size)
         if self.shapes.numeric(rest[first][0]) != whole:
             return None
-        axes = [cast(Symbol, i) for i, _ in rest[:first]] + letters + [cast(Symbol, i) for i, _ in rest[last + 1 :]]
-        return ", ".join(self.count(i) for i in axes), axes
+        return [cast(Symbol, i) for i, _ in rest[:first]] + letters + [cast(Symbol, i) for i, _ in rest[last + 1 :]]
 
     def _places(self, expr: Expr, frame: Sequence[Symbol]) -> str:
         """An index as an array of whole numbers over the frame."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import sympy
 from sympy import Expr, Symbol
 
-from .notation import Call, Element, Equation, Network, Term, base_name, indices_of
+from .notation import Call, Element, Equation, Network, Term, base_name, common_factors, index_text, indices_of, is_index, most_shared
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
 
@@ -123,7 +123,7 @@ class Writer:
         if isinstance(expr, sympy.Rational):
             return self.number(expr)
         if isinstance(expr, Symbol):
-            return self.symbol(expr), ATOM
+            return self.index(expr) if is_index(expr) else self.symbol(expr), ATOM
         if isinstance(expr, sympy.Add):
             if -expr in self.style.differences and expr not in self.style.differences:
                 return f"{self.minus}{self.bracket(self._sum(-expr))}", SUM
@@ -256,8 +256,12 @@ class Writer:
     def element(self, e: Element) -> str:
         """`a[i,j]`."""
         name = self.style.names.get(e.name, e.name)
-        shown = [str(i) for i in e.indices if base_name(str(i)) not in self.style.hidden]
+        shown = [self.index(i) for i in e.indices if base_name(str(i)) not in self.style.hidden]
         return f"{name}[{','.join(shown)}]" if shown else name
+
+    def index(self, i: Expr) -> str:
+        """An index."""
+        return index_text(i)
 
     def symbol(self, s: Symbol) -> str:
         """A size."""
@@ -397,7 +401,17 @@ class Writer:
         return f"{name}({', '.join(map(str, over))}, {self.expression(inside)})"
 
     def terms(self, terms: Iterable[Term]) -> str:
-        """A sum of terms."""
+        """A sum of terms: what all of them have is written once, before a bracket; a minus comes later where it can."""
+        terms = tuple(terms)
+        together = most_shared(terms) if len(terms) > 1 else []
+        if any(terms[k].over for k in together):
+            inside = [terms[k] for k in together]
+            front = cast(Expr, sympy.Mul(*common_factors(inside)))
+            inner = self.bracket(self.terms(replace(t, body=t.body / front) for t in inside))
+            grouped = f"{self.expression(front, PRODUCT)}{self.times}{inner}"
+            rest = [t for k, t in enumerate(terms) if k not in together]
+            return f"{self.terms(rest)} + {grouped}" if rest else grouped
+        terms = tuple(sorted(terms, key=lambda t: self.term(t)[0].startswith(self.minus))) if len(terms) > 1 else terms
         text = ""
         for term in terms:
             one = self.term(term)[0]

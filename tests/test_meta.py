@@ -25,6 +25,7 @@ LEVELS = (
     {"functions", "recipes"},
     {"assemble"},
     {"layers"},
+    {"chains"},
     {"declare"},
     {"derive"},
     {"scalars"},
