@@ -42,8 +42,8 @@ import numpy as np
 
 DTYPE = np.float64
 SIZES = {
-    "N": None,
     "D": 64,
+    "N": None,
     "H": 64,
     "K": 10,
 }  # None: known from the data

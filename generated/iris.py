@@ -42,8 +42,8 @@ import numpy as np
 
 DTYPE = np.float64
 SIZES = {
-    "N": None,
     "D": 4,
+    "N": None,
     "H": 8,
     "K": 3,
 }  # None: known from the data

@@ -37,8 +37,8 @@ import numpy as np
 
 DTYPE = np.float64
 SIZES = {
-    "N": None,
     "D": 2,
+    "N": None,
     "H": 4,
     "K": 1,
 }  # None: known from the data

@@ -43,7 +43,7 @@ class Chain(Layers):
     @staticmethod
     def _unit_letters(count: int) -> list[str]:
         """`h` and `k` for two layers with units, `h1`, `h2`, …, `k` for more."""
-        return ["k"] if count == 1 else ["h", "k"] if count == 2 else [*(f"h{i}" for i in range(1, count)), "k"]
+        return ["k"][:count] if count <= 1 else ["h", "k"] if count == 2 else [*(f"h{i}" for i in range(1, count)), "k"]
 
     def _links(self, links: Iterable[Link], current: Current, end: Link | None) -> Current:
         links = list(links)

@@ -76,6 +76,11 @@ class Known:
                 found.setdefault(name, []).append((target, body))
         return found
 
+    @functools.cached_property
+    def summed(self) -> frozenset[str]:
+        """The arrays whose own sums are known."""
+        return frozenset(f.term.body.name for f in self.sums if isinstance(f.term.body, Element))
+
 
 def simplify(
     equations: Sequence[Equation], network: Network, keep: Iterable[str], functions: Mapping[str, Function]
@@ -455,8 +460,12 @@ def _apply_rules(equation: Equation, known: Known, rewrites: list[Rewrite] | Non
 # ---------------------------------------------------------------------- inlining
 
 
+def _array_names(equation: Equation) -> list[str]:
+    return list(dict.fromkeys(e.name for t in equation.terms for e in elements_of(t.body)))
+
+
 def _stored_before(equation: Equation, done: Mapping[str, Equation]) -> list[str]:
-    return [n for n in dict.fromkeys(e.name for t in equation.terms for e in elements_of(t.body)) if n in done]
+    return [n for n in _array_names(equation) if n in done]
 
 
 def _inline(
@@ -472,7 +481,11 @@ def _inline(
     while changed:
         changed = False
         names = _stored_before(equation, done)
+        read = {*_array_names(equation), *known.summed}
         for name in names:
+            # Nothing can cancel between what reads no array in common and none whose sum is known.
+            if not read & set(_array_names(done[name])):
+                continue
             # With a derivative goes what both it and the equation read: in a norm, the mean of what is centred.
             both = [n for n in _stored_before(done[name], done) if n in names]
             for inner in ((name,), *((name, n) for n in both)):

@@ -155,7 +155,7 @@ def test_facts_are_used_and_checked(module_of):
     derivation = derive(text)
     assert any(f.why == "declared" for f in derivation.facts)
     module = module_of(text)
-    assert "(q - t_) / N" in emit(derivation)
+    assert "(q - t) / N" in emit(derivation)
     with pytest.raises(ValueError, match="must satisfy"):
         module.loss(module.init(), np.zeros((2, 3)), np.ones((2, 4)))
 
