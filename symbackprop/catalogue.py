@@ -384,7 +384,7 @@ LAYERS: tuple[Layer, ...] = (
         inputs="x",
         parameters=("E[v,e]",),
         arguments={"rows": "v", "width": "e"},
-        starts={"E": "normal"},
+        starts={"E": "standard_normal"},
     ),
     Layer(
         "bilinear",
@@ -634,6 +634,7 @@ INITIALISERS: Mapping[str, Initialiser] = {
         Initialiser("lecun_uniform", "uniform", "sqrt(3/fan_in)", "LeCun, Bottou, Orr, Müller 1998"),
         Initialiser("lecun_normal", "normal", "sqrt(1/fan_in)", "LeCun, Bottou, Orr, Müller 1998"),
         Initialiser("normal", "normal", "0.1"),
+        Initialiser("standard_normal", "normal", "1"),
         Initialiser("zeros", "constant", "0"),
         Initialiser("ones", "constant", "1"),
     )

@@ -166,7 +166,8 @@ class LatexWriter(Writer):
         if name == "mean":
             sizes = r" \, ".join(latex_name(self.style.sizes[base_name(i.name)]) for i in over)
             return rf"\frac{{1}}{{{sizes}}} \sum_{{{below}}} {body}"
-        return f"\\{name}_{{{below}}} {body}"
+        head = r"\operatorname*{argmax}" if name == "argmax" else f"\\{name}"
+        return f"{head}_{{{below}}} {body}"
 
     def scaled(self, outside: Expr, name: str, over: Iterable[Symbol], inside: Expr) -> tuple[str, int]:
         text = self.reduction(name, over, inside)

@@ -482,6 +482,7 @@ def _inline(
         changed = False
         names = _stored_before(equation, done)
         read = {*_array_names(equation), *known.summed}
+        read |= {d.name for n in list(read) for _, body in known.by_name.get(n, ()) for d in poles(body) if isinstance(d, Element)}
         for name in names:
             # Nothing can cancel between what reads no array in common and none whose sum is known.
             if not read & set(_array_names(done[name])):

@@ -22,7 +22,7 @@ from .emit import emit
 from .errors import DataError, FileError, suggest
 from .explain import explain
 from .files import write_text
-from .notation import Derivation, Network
+from .notation import Array, Derivation, Network
 from .spec import TRAIN_KEYS
 
 _DATA = Path(__file__).parent / "data"
@@ -36,7 +36,14 @@ def bundled_data(name: str) -> Arrays:
         known = sorted(p.stem for p in _DATA.glob("*.npz"))
         raise DataError(f"there is no bundled data set '{name}'{suggest(name, known)}; known: {', '.join(known)}")
     with np.load(path, allow_pickle=False) as file:
-        return file["X"] / float(file["scale"]), file["Y"]
+        scale = float(file["scale"]) if "scale" in file else 1.0
+        if "X" in file:
+            return _scaled(file["X"], scale), file["Y"]
+        return {name: _scaled(file[name], scale) for name in file.files if file[name].ndim and file[name].dtype.kind in "iuf"}, None
+
+
+def _scaled(array: Any, scale: float) -> Any:
+    return array / scale if scale != 1 else array
 
 
 def load_module(path: Path) -> ModuleType:
@@ -59,27 +66,46 @@ def infer_sizes(network: Network, x: Any, y: Any) -> dict[str, int]:
     found: dict[str, int] = {}
     for role, value in (("input", x), ("target", y)):
         arrays = [a for a in network.arrays if a.role == role]
-        if len(arrays) != 1:
-            continue
-        axes, shape = arrays[0].axes, np.shape(value)
-        if role == "target" and network.labels == "one-hot" and len(shape) == len(axes) - 1:
-            classes = int(np.max(value)) + 1 if np.size(value) else 0
-            if not 1 <= classes <= 100 * len(value) + 100:
-                raise DataError(f"the labels must be the classes 0, 1, 2, …; the largest found is {classes - 1}")
-            found.setdefault(axes[-1], classes)
-        elif len(shape) == len(axes):
-            found |= {axis: n for axis, n in zip(axes, shape, strict=True) if axis not in found}
+        for array in arrays:
+            one = value.get(array.name) if isinstance(value, Mapping) else value if len(arrays) == 1 else None
+            if one is not None:
+                found = _sizes_in(one, array, role, network) | found
     return {i: n for i, n in found.items() if number.get(i) is None and i != network.batch}
+
+
+def _sizes_in(value: Any, array: Array, role: str, network: Network) -> dict[str, int]:
+    """The sizes that one array of the data has."""
+    axes, shape = array.axes, np.shape(value)
+    if role == "target" and network.labels == "one-hot" and len(shape) == len(axes) - 1:
+        classes = int(np.max(value)) + 1 if np.size(value) else 0
+        if not 1 <= classes <= 100 * len(value) + 100:
+            raise DataError(f"the labels must be the classes 0, 1, 2, …; the largest found is {classes - 1}")
+        return {axes[-1]: classes}
+    return dict(zip(axes, shape, strict=True)) if len(shape) == len(axes) else {}
+
+
+def count_of(data: Any) -> int:
+    """The number of examples in an array or in a dict of arrays; -1 where they differ or there are none."""
+    arrays = data.values() if isinstance(data, Mapping) else [data]
+    counts = {len(a) if np.ndim(a) else -1 for a in arrays}
+    return counts.pop() if len(counts) == 1 else -1
+
+
+def rows_of(data: Any, rows: Any) -> Any:
+    """Some of the examples."""
+    if data is None:
+        return None
+    return {name: a[rows] for name, a in data.items()} if isinstance(data, Mapping) else data[rows]
 
 
 def split(x: Any, y: Any, share: float, seed: int) -> tuple[Arrays, Arrays]:
     """Training and held-out examples, drawn at random; everything is both where nothing is held out."""
-    order = np.random.default_rng(seed).permutation(len(x))
-    held = round(share * len(x))
+    order = np.random.default_rng(seed).permutation(count_of(x))
+    held = round(share * len(order))
     if held == 0:
         return (x, y), (x, y)
     kept, out = order[held:], order[:held]
-    return (x[kept], y[kept]), (x[out], y[out])
+    return (rows_of(x, kept), rows_of(y, kept)), (rows_of(x, out), rows_of(y, out))
 
 
 def train(
@@ -169,10 +195,12 @@ def _train_in(
         draft.unlink()
     else:
         x, y = bundled_data(str(defaults["data"]))
-    if np.ndim(x) == 0 or np.ndim(y) == 0 or len(x) != len(y) or len(x) == 0:
-        raise DataError(
-            f"X and Y must hold the same number of examples, at least one; their shapes are {np.shape(x)}, {np.shape(y)}"
-        )
+    if not any(a.role == "target" for a in network.arrays):
+        y = None
+    count = count_of(x)
+    if count < 1 or (y is not None and count_of(y) != count):
+        shapes = [np.shape(a) for d in (x, y) if d is not None for a in (d.values() if isinstance(d, Mapping) else [d])]
+        raise DataError(f"X and Y must hold the same number of examples, at least one; the shapes are {', '.join(map(str, shapes))}")
     seed = int(defaults.get("seed", 0))
     dtype = str(defaults.get("dtype", "float64"))
     path = work / "network.py"
@@ -182,7 +210,7 @@ def _train_in(
     training, held_out = split(x, y, float(defaults.get("held_out", 0.2)), seed)
     epochs = int(defaults.get("epochs", 100))
     names = {"one-hot": "accuracy", "zero-one": "accuracy", "signed": "accuracy"}
-    measure = names.get(network.labels, "R²")
+    measure = names.get(network.labels, "R²" if y is not None else "minus the loss")
     shown = max(1, epochs // 10)
 
     def progress(record: Mapping[str, Any]) -> None:
@@ -207,7 +235,7 @@ def _train_in(
     count = (
         "the training examples"
         if held_out is training or float(defaults.get("held_out", 0.2)) == 0
-        else f"{len(held_out[0])} held-out examples"
+        else f"{count_of(held_out[0])} held-out examples"
     )
     shown_score = f"{100 * score:.1f} %" if measure == "accuracy" else f"{score:.4f}"
     say(f"{measure} on {count}: {shown_score}, after {time.perf_counter() - began:.1f} s of training")

@@ -65,10 +65,10 @@ class TextWriter(Writer):
 
     def reduction(self, name: str, over: Iterable[Symbol], inside: Expr) -> str:
         letters = "".join(map(str, over)) if all(len(str(i)) == 1 for i in over) else ",".join(map(str, over))
-        signs = {"sum": "Σ", "mean": "mean", "max": "max"}
+        signs = {"sum": "Σ"}
         if name != "sum" and (inside.is_Mul or inside.is_Add):
-            return f"{signs[name]}_{letters} [{self.expression(inside)}]"
-        return f"{signs[name]}_{letters} {self.expression(inside, PRODUCT)}"
+            return f"{signs.get(name, name)}_{letters} [{self.expression(inside)}]"
+        return f"{signs.get(name, name)}_{letters} {self.expression(inside, PRODUCT)}"
 
     def scaled(self, outside: Expr, name: str, over: Iterable[Symbol], inside: Expr) -> tuple[str, int]:
         text = self.reduction(name, over, inside)
