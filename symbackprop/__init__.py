@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .emit import emit
     from .explain import explain
     from .notation import Derivation, Network
+    from .second import gauss_newton_product, hessian_diagonal, hessian_product, jacobian, vector_jacobian
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,10 +52,22 @@ __all__ = [
     "derive",
     "emit",
     "explain",
+    "gauss_newton_product",
+    "hessian_diagonal",
+    "hessian_product",
+    "jacobian",
+    "vector_jacobian",
 ]
 
 _VERBS = ("check", "declare", "derive", "emit", "explain")
-_HOMES = {**{verb: verb for verb in _VERBS}, "Network": "notation", "Derivation": "notation", "Verdict": "check"}
+_SECOND = ("gauss_newton_product", "hessian_diagonal", "hessian_product", "jacobian", "vector_jacobian")
+_HOMES = {
+    **{verb: verb for verb in _VERBS},
+    **dict.fromkeys(_SECOND, "second"),
+    "Network": "notation",
+    "Derivation": "notation",
+    "Verdict": "check",
+}
 
 
 class _Package(ModuleType):

@@ -215,7 +215,7 @@ class _Explanation:
 
     def local(self, step: Step, value: Expr) -> Formula:
         """A local derivative, summed over the indices that neither side of it has."""
-        free = {*step.target.indices, *step.source.indices}
+        free = indices_of(step.target) | indices_of(step.source)
         over = tuple(sorted(indices_of(value) - free, key=str))
         text = TextWriter(self.style).term(Term(value, over))[0]
         return Formula(text, LatexWriter(self.latex(self.style)).term(Term(value, over))[0])
@@ -268,13 +268,10 @@ class _Explanation:
             own = [s for s in self.derivation.steps if s.adjoint.name == raw.name]
             rewrites = [r for r in self.derivation.rewrites if r.after.name == raw.name]
             final = present.get(raw.name)
-            lines = [
-                {
-                    "rule": "chain rule",
-                    "why": "every use of the array contributes: upstream derivative times local derivative",
-                    "formula": self.equation(raw),
-                }
-            ]
+            rule, why = "chain rule", "every use of the array contributes: upstream derivative times local derivative"
+            if raw.terms and raw.terms[0].reduce == "argmax":
+                rule, why = "place of the greatest value", "the first place that attains it gets the whole derivative"
+            lines = [{"rule": rule, "why": why, "formula": self.equation(raw)}]
             lines += [{"rule": r.rule, "why": r.why, "formula": self.equation(r.after)} for r in rewrites]
             result.append(
                 {

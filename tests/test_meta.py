@@ -28,7 +28,7 @@ LEVELS = (
     {"chains"},
     {"declare"},
     {"derive"},
-    {"scalars"},
+    {"scalars", "second"},
     {"explain", "emit", "check"},
     {"train", "generated"},
     {"cli", "__init__"},
