@@ -82,6 +82,8 @@ def _array(value, key, shape, dtype, one_hot=False):
     if value.ndim == 2 and value.shape[1] == 1 and len(shape) == 1:
         value = value[:, 0]
     expected = tuple(SIZES.get(s) if s else None for s in shape)
+    if value.ndim == 2 and len(shape) > 2 and None not in expected[1:] and value.shape[1] == math.prod(expected[1:]):
+        value = value.reshape(len(value), *expected[1:])  # an example written in one row
     if value.ndim != len(shape) or any(e not in (None, s) for e, s in zip(expected, value.shape)):
         wanted = ", ".join("N" if s is None else str(SIZES.get(s) or s) for s in shape)
         raise ValueError(f"'{key}' must have the shape ({wanted}), not {value.shape}")

@@ -253,14 +253,14 @@ def insert_equation(equation: Equation, definition: Equation) -> Equation | None
             return None
         taken = set(equation.target.indices) | set(term.over)
         for part in definition.terms:
-            own: dict[Symbol, Symbol] = dict(rename)
+            own: dict[Expr, Expr] = dict(rename)
             for i in part.over:
                 fresh = i
                 while fresh in taken:
                     fresh = index(fresh.name + "'")
                 own[i] = fresh
             body = cast(Expr, part.body.xreplace(own)) * rest
-            terms.append(Term(body, (*term.over, *(own[i] for i in part.over))))
+            terms.append(Term(body, (*term.over, *(cast(Symbol, own[i]) for i in part.over))))
     return replace(equation, terms=tuple(terms))
 
 
@@ -312,7 +312,7 @@ def join_exponentials(expr: Expr) -> Expr:
 
 def group_factors(body: Expr) -> list[Expr]:
     """The factors of a product, multiplied together where the indices of one contain those of another."""
-    groups: list[tuple[set[Symbol], list[Expr]]] = []
+    groups: list[tuple[frozenset[Symbol], list[Expr]]] = []
     for factor in sorted(sympy.Mul.make_args(body), key=lambda f: (-len(indices_of(f)), str(f))):
         own = indices_of(factor)
         for indices, factors in groups:

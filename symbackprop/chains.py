@@ -34,7 +34,9 @@ class Chain(Layers):
             raise NetworkError(f"unknown loss '{name}'{suggest(name, known)}", source.place(at))
         self.source = source
         current = self._input(shape, source, links)
-        wide = [link for link in every_link(links) if any(w in row.arguments for row in self.layers_named(link.name) for w in WIDTHS)]
+        wide = [
+            link for link in every_link(links) if any(w in row.arguments for row in self.layers_named(link.name) for w in WIDTHS)
+        ]
         self._letters = dict(zip(map(id, wide), self._unit_letters(len(wide)), strict=True))
         self._count = 0
         current = self._links(links[:-1], current, links[-1])
@@ -51,7 +53,7 @@ class Chain(Layers):
             after = links[position + 1] if position + 1 < len(links) else end
             if link.name in BRANCHES:
                 branch = self._links(link.inner, current, None)
-                current = self.join(link, current, branch, self._count, self.source)
+                current = self.join(link, current, branch, self.source)
             elif self.layers_named(link.name):
                 current = self._layer(link, current, after)
             elif self.is_activation(link.name):

@@ -236,7 +236,7 @@ class _Judge:
 
     def _sizes_of(self, equation: Equation) -> set[str]:
         """The sizes of all letters of an equation."""
-        letters = {*equation.target.indices, *(i for t in equation.terms for i in t.over)}
+        letters = {*equation.target.letters, *(i for t in equation.terms for i in t.over)}
         names = {i.name: i.size for i in self.network.indices}
         return {names[base_name(i.name)] for i in letters}
 

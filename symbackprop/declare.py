@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .assemble import Assembly
-from .errors import FileError, NetworkError, Source, suggest
 from .chains import Chain
+from .errors import FileError, NetworkError, Source, suggest
 from .notation import Network
 from .spec import Spec, read_dict, read_file, read_toml
 

@@ -40,7 +40,7 @@ from .notation import (
     unwrapped,
     within_step,
 )
-from .solve import Solution, bounds, solve
+from .solve import bounds, solve
 
 _LARGEST = 2000  # operations in what a function is applied to
 Kind = Literal["loss", "activation", "weight", "signal", "penalty", "one", "other"]
@@ -258,7 +258,7 @@ class _Solving:
         own = tuple(dict.fromkeys((*equation.target.letters, *term.over)))
         # The term's letters step aside, so that none is taken for an axis of the result.
         aside = {i: sympy.Dummy(i.name, integer=True, nonnegative=True) for i in own}
-        home = {d: i for i, d in aside.items()}
+        home: dict[Symbol, Symbol] = {d: i for i, d in aside.items()}
         wanted = [(a, cast(Expr, i.xreplace(aside))) for a, i in zip(free, element.indices, strict=True)]
         targets = [aside[i] for i in equation.target.letters]
         solution = solve(

@@ -190,7 +190,8 @@ class _Module:
             "places": self._places(),
             "noise": [self._noise(a) for a in network.arrays if a.role == "noise"],
             "averages": [
-                {"key": _average(n), "name": self.names[n], "share": share, "shape": self._shape(n)} for n, share, _ in network.averages
+                {"key": _average(n), "name": self.names[n], "share": share, "shape": self._shape(n)}
+                for n, share, _ in network.averages
             ],
             "constants": [(self.names[n], number_text(v), n) for n, v in network.constants],
             "parameters": [
@@ -204,8 +205,7 @@ class _Module:
             "helpers": self._helpers(),
             "uses_erf": any(e.has(sympy.erf) for e in self._bodies()),
             "uses": {
-                name: any(f"{name}(" in line for p in parts.values() for s in p.get("statements", ()) for line in s.lines)
-                for name in ("window", "take", "gather", "scatter")
+                name: any(f"{name}(" in line for line in self._lines(parts)) for name in ("window", "take", "gather", "scatter")
             },
             "parts": parts,
             "kept_forward": [self.names[n] for n in kept_forward],
@@ -252,7 +252,11 @@ class _Module:
             "statements": statements,
             "parameters": [
                 *((self.names[n], n) for n in self.arrays if n in parameters and n in used),
-                *((self.names[n], _average(n)) for n, _, _ in self.network.averages if n in used and n not in made | set(available)),
+                *(
+                    (self.names[n], _average(n))
+                    for n, _, _ in self.network.averages
+                    if n in used and n not in made | set(available)
+                ),
             ],
             "stored": [self.names[n] for n in dict.fromkeys(available) if n in used],
             "inputs": [self.names[a.name] for a in self.network.arrays if a.role == "input" and a.name in used],
@@ -267,9 +271,7 @@ class _Module:
             return statement
         return replace(statement, lines=(f"{statement.name} = np.zeros_like(params[{array!r}])",))
 
-    def _size_lines(
-        self, statements: Sequence[Statement], equations: Sequence[Equation], asked: Iterable[str] = ()
-    ) -> list[str]:
+    def _size_lines(self, statements: Sequence[Statement], equations: Sequence[Equation], asked: Iterable[str] = ()) -> list[str]:
         """Where the sizes that the statements mention come from."""
         lines: dict[str, str] = {}
         words = _words(" ".join(line for s in statements for line in s.lines))
@@ -306,6 +308,10 @@ class _Module:
             name = f"params[{source.name!r}]"
         return f"{name}.shape[{axis}]"
 
+    @staticmethod
+    def _lines(parts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+        return (line for p in parts.values() for s in cast("list[Statement]", p.get("statements", [])) for line in s.lines)
+
     def _derived(self) -> list[tuple[str, str]]:
         """Sizes that follow from others, in the order in which they can be computed."""
         order: list[str] = []
@@ -322,7 +328,9 @@ class _Module:
         """The arrays of the data that hold whole numbers, and the size that these must stay below."""
         whole = data_indices(self.network.equations)
         axes = {a.name: a.axes for a in self.network.arrays}
-        found: dict[str, str | None] = {a.name: None for a in self.network.arrays if a.role in ("input", "target") and a.name in whole}
+        found: dict[str, str | None] = {
+            a.name: None for a in self.network.arrays if a.role in ("input", "target") and a.name in whole
+        }
         for equation in self.network.equations:
             for e in (e for t in equation.terms for e in t.body.atoms(Element)):
                 for i, axis in zip(e.indices, axes[e.name], strict=True):
@@ -445,7 +453,7 @@ class _Module:
         over = set(fact.term.over)
         free = [i for e in fact.term.body.atoms(Element) for i in e.indices if i not in over]
         left = Element("left", *dict.fromkeys(free))
-        writer = NumpyWriter(self.names, self.style, left.indices)
+        writer = NumpyWriter(self.names, self.style, left.letters)
         return {
             "left": self.planner.statement(Equation(left, (fact.term,))).code,
             "right": writer.expression(fact.value),

@@ -18,7 +18,6 @@ from .notation import SAFE_NAME, Beyond, Draw, Element, Equation, Start, Term, i
 from .parse import (
     Apply,
     Binary,
-    Definition,
     Item,
     Name,
     Negate,
@@ -29,7 +28,6 @@ from .parse import (
     split_lines,
 )
 from .spec import Own
-
 
 # Arguments that give the last axis of what a layer computes.
 WIDTHS = ("units", "channels", "width")
@@ -96,11 +94,21 @@ class Layers(Assembly):
         start = named.pop("initialiser", None)
         if named:
             key, node = next(iter(named.items()))
-            known = [*layer.arguments, *layer.options, *layer.optional, *layer.conditions, *catalogue.PENALTIES, "activation", "initialiser"]
+            known = [
+                *layer.arguments,
+                *layer.options,
+                *layer.optional,
+                *layer.conditions,
+                *catalogue.PENALTIES,
+                "activation",
+                "initialiser",
+            ]
             raise NetworkError(f"'{link.name}' has no argument '{key}'{suggest(key, known)}", source.place(node.at))
         chooses = choice.activation or (after if after is not None and self.is_activation(after.name) else None)
         initialiser = self._initialiser(start, chooses, source)
-        result = self._place(layer, count, current, cut, choice, initialiser, Source(source.name, source.whole, link.at, source.end))
+        result = self._place(
+            layer, count, current, cut, choice, initialiser, Source(source.name, source.whole, link.at, source.end)
+        )
         self._penalise(layer, count, penalties, source)
         if layer.activation or (choice.activation is not None and choice.activation.name == "identity"):
             return result, None
@@ -193,7 +201,11 @@ class Layers(Assembly):
                 raise NetworkError(f"'{option}' is a number", source.place(node.at))
             if isinstance(node, Number) and option == "rate" and node.value >= 1:
                 raise NetworkError("'rate' is the share that is left out, from 0 to below 1", source.place(node.at))
-            value = sympy.Rational(node.value.numerator, node.value.denominator) if isinstance(node, Number) else sympy.Rational(default)
+            value = (
+                sympy.Rational(node.value.numerator, node.value.denominator)
+                if isinstance(node, Number)
+                else sympy.Rational(default)
+            )
             choice.values[option] = value
             return
         given = as_sizes(node) if node is not None else None
@@ -260,7 +272,7 @@ class Layers(Assembly):
         sources = [Source(f"<layer {layer.name}>", text) for text in texts]
         definitions = [parse_definition(s) for s in sources]
         targets = [cast("Name | Item", d.left).name for d in definitions]
-        self._own_letters(layer, definitions, count, choice, where)
+        self._own_letters(layer, count, choice, where)
         renamed = {"x": current.name, **{t: f"{t}{count}" for t in targets}}
         if layer.conditions and not choice.conditions:
             renamed["m"] = renamed["r"]  # nothing is masked
@@ -304,9 +316,7 @@ class Layers(Assembly):
         last = self.scope.equations[-1].target
         return Current(last.name, tuple(i.name for i in last.letters))
 
-    def _own_letters(
-        self, layer: catalogue.Layer, definitions: list[Definition], count: int, choice: _Choice, where: Source
-    ) -> None:
+    def _own_letters(self, layer: catalogue.Layer, count: int, choice: _Choice, where: Source) -> None:
         """Names and sizes for the letters that only this layer has."""
         for letter, formula in layer.sizes.items():
             choice.letters.setdefault(letter, f"{letter}{count}")
@@ -315,12 +325,20 @@ class Layers(Assembly):
             size = self.scope.sizes.numeric(Lowering(source, scope).size_of(parse_expression(source)))
             if size.is_number and not (size.is_Integer and size > 0):
                 what = "is no whole number" if size > 0 else "leaves no place"
-                raise NetworkError(f"'{layer.name}' does not fit here: {formula} is {size}, which {what}", where.place(where.start))
+                raise NetworkError(
+                    f"'{layer.name}' does not fit here: {formula} is {size}, which {what}", where.place(where.start)
+                )
             if choice.letters[letter] not in self.scope.sizes:
                 self.scope.sizes.extend({choice.letters[letter]: size})
 
     def _parameter(
-        self, layer: catalogue.Layer, text: str, count: int, choice: _Choice, usual: catalogue.Initialiser, renamed: dict[str, str]
+        self,
+        layer: catalogue.Layer,
+        text: str,
+        count: int,
+        choice: _Choice,
+        usual: catalogue.Initialiser,
+        renamed: dict[str, str],
     ) -> None:
         node = cast("Name | Item", parse_expression(Source(f"<layer {layer.name}>", text)))
         own = tuple(cast(Name, i).name for i in getattr(node, "indices", ()))
@@ -330,7 +348,11 @@ class Layers(Assembly):
         chosen = catalogue.INITIALISERS[layer.starts[node.name]] if node.name in layer.starts else usual
         fan_in, fan_out = layer.fans.get(node.name, ("".join(own[:-1]), "".join(own[-1:])))
         found = dict(zip(own, axes, strict=True))
-        fans = [tuple(found[i] for i in own if i in fan) for fan in (fan_in, fan_out)] if layer.fans.get(node.name) else [axes[:-1], axes[-1:]]
+        fans = (
+            [tuple(found[i] for i in own if i in fan) for fan in (fan_in, fan_out)]
+            if layer.fans.get(node.name)
+            else [axes[:-1], axes[-1:]]
+        )
         self.starts[renamed[node.name]] = Start(chosen.distribution, chosen.scale, fans[0], fans[1])
 
     def _penalise(self, layer: catalogue.Layer, count: int, penalties: Mapping[str, Node], source: Source) -> None:
@@ -347,7 +369,7 @@ class Layers(Assembly):
 
     # ------------------------------------------------------------------ branches
 
-    def join(self, link: Link, before: Current, after: Current, count: int, source: Source) -> Current:
+    def join(self, link: Link, before: Current, after: Current, source: Source) -> Current:
         """`residual`: x + f(x); `concat`: x with f(x) behind it along the last axis."""
         if len(before.axes) != len(after.axes):
             raise NetworkError(

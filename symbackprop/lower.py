@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 import sympy
-from sympy import Dummy, Expr
+from sympy import Dummy, Expr, Symbol
 
 from .errors import FormulaError, Source, suggest
 from .notation import Beyond, Call, Element, Equation, Function, Term, index, indices_of, is_index
@@ -346,7 +346,8 @@ class Lowering:
         letters = [a.name for a in node.arguments[:-1] if isinstance(a, Name)]
         taken = {*scope.axes, *scope.renamed, *scope.values, *scope.functions, *BUILT_IN, "pi"}
         return len(letters) == len(node.arguments) - 1 > 0 and not any(
-            i in taken or scope.letters.get(i, i) in bound or (i not in scope.sizes and self._size(i) is not None) for i in letters
+            i in taken or scope.letters.get(i, i) in bound or (i not in scope.sizes and self._size(i) is not None)
+            for i in letters
         )
 
     def _holds_reduction(self, node: Node, bound: frozenset[str]) -> bool:
@@ -366,7 +367,7 @@ class Lowering:
         free = {i for t in terms for i in indices_of(t.body) - set(t.over)}
         order = [i for i in (*self.scope.leading, *sorted(bound)) if index(i) in free]
         target = Element(self.scope.fresh(stem), *dict.fromkeys(index(i) for i in order))
-        self.scope.axes[target.name] = tuple(i.name for i in target.indices)
+        self.scope.axes[target.name] = tuple(i.name for i in target.letters)
         self.scope.equations.append(Equation(target, terms))
         return target
 
@@ -492,7 +493,7 @@ class Lowering:
             if i == index(scope.examples or "") and name in scope.parameters:
                 raise self.error(f"'{i}' counts the examples and cannot index the parameter {name}[{','.join(axes)}]", place)
             if padded:
-                indices[k] = Beyond(i) if is_index(i) and scope.sizes.root(str(i)) != scope.sizes.root(axis) else i
+                indices[k] = Beyond(cast(Symbol, i)) if is_index(i) and scope.sizes.root(str(i)) != scope.sizes.root(axis) else i
             elif is_index(i):
                 if wrong := scope.sizes.unify(str(i), axis):
                     raise self.error(f"in {Element(name, *indices)}: {wrong}", place)

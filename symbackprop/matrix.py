@@ -45,7 +45,7 @@ def matrix_equation(equation: Equation, style: Style, latex: bool) -> str | None
     if not any(e.indices for e in elements):
         return (LatexWriter if latex else TextWriter)(style).equation(equation)
     try:
-        writer = _Matrices(style, latex, equation.target.indices)
+        writer = _Matrices(style, latex, equation.target.letters)
         parts = [writer.term(t) for t in equation.terms]
     except _NoMatrixForm:
         return None
@@ -144,7 +144,7 @@ class _Matrices:
         if len(groups) != 2 or len(over) != 1:
             raise _NoMatrixForm
         first, second = groups
-        if indices_of(first) & indices_of(second) != set(over):
+        if set(indices_of(first) & indices_of(second)) != set(over):
             raise _NoMatrixForm
         own = [[i for i in kept if i in indices_of(g)] for g in groups]
         if (own[0] and own[1] and kept.index(own[1][0]) < kept.index(own[0][0])) or (own[1] and not own[0]):
@@ -168,7 +168,7 @@ class _Matrices:
     @staticmethod
     def _natural(body: Expr, axes: Sequence[Symbol]) -> list[Symbol]:
         best = max(elements_of(body), key=lambda e: len(e.indices))
-        first = [i for i in best.indices if i in axes]
+        first = [i for i in best.letters if i in axes]
         return [*first, *(i for i in axes if i not in first)]
 
     def _oriented(self, body: Expr, axes: Sequence[Symbol]) -> str:

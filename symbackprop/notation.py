@@ -481,14 +481,13 @@ def direction(group: Sequence[Equation]) -> tuple[Symbol, int]:
                 else:
                     continue
                 break
-        else:
-            found = {s for values in shifts.values() for s in values}
-            if max(found) > 0 and min(found) < 0:
-                problem = f"'{group[0].name}' looks into its own future: along '{letter}' it is used both before and after"
-                continue
-            same = {pair for pair, values in shifts.items() if 0 in values}
-            if found != {0} and not _circular(names, same):
-                return letter, 1 if min(found) < 0 else -1
+        found = {s for values in shifts.values() for s in values}
+        if max(found) > 0 and min(found) < 0:
+            problem = f"'{group[0].name}' looks into its own future: along '{letter}' it is used both before and after"
+            continue
+        same = {pair for pair, values in shifts.items() if 0 in values}
+        if found != {0} and not _circular(names, same):
+            return letter, 1 if min(found) < 0 else -1
     raise NetworkError(f"in the equation of '{group[0].name}': {problem}; a recurrence uses an earlier value, such as h[t-1]")
 
 

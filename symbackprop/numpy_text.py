@@ -61,9 +61,9 @@ class NumpyWriter(Writer):
 
     def element(self, e: Element) -> str:
         text = self.pieces.get(e.name) or self.names[e.name]
-        if " @ " in text and aligned(text, e.indices, self.frame) != text:
+        if " @ " in text and aligned(text, e.letters, self.frame) != text:
             text = f"({text})"
-        return aligned(text, e.indices, self.frame)
+        return aligned(text, e.letters, self.frame)
 
     def factors(self, factors: list[Expr]) -> str:
         # An indicator is a boolean array: it may multiply a number, but it is none itself.

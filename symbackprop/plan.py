@@ -74,7 +74,9 @@ class Planner:
         for group in groups:
             if is_recurrence(group):
                 own = {e.name for e in group}
-                readers = {e.name for other in groups if other is not group for q in other for t in q.terms for e in elements_of(t.body)}
+                readers = {
+                    e.name for other in groups if other is not group for q in other for t in q.terms for e in elements_of(t.body)
+                }
                 result += self.loop(group, (readers | set(outside)) & own)
             else:
                 result.append(self.statement(group[0]))
@@ -120,11 +122,7 @@ class Planner:
             steps.append(step)
             before += [self.statement(e) for e in ahead]
         shifted = {
-            e.name
-            for q in group
-            for t in q.terms
-            for e in elements_of(t.body)
-            if e.name in own and letter not in e.indices
+            e.name for q in group for t in q.terms for e in elements_of(t.body) if e.name in own and letter not in e.indices
         }
         momentary = {e.name: letter for e in group if e.name not in shifted and e.name not in kept}
         counter = self.names.counter(letter.name)
@@ -190,7 +188,13 @@ class Planner:
                 # What is added to in place must be an array of its own, with all axes.
                 full = self._covers([t for t, _ in free], frame)
                 alone = len(free) == 1 and isinstance(free[0][0].body, Element) and not free[0][0].over
-                value = f"{value}.copy()" if full and alone else value if full else f"np.zeros({self._shape(frame)}, _dtype(params)) + {value}"
+                value = (
+                    f"{value}.copy()"
+                    if full and alone
+                    else value
+                    if full
+                    else f"np.zeros({self._shape(frame)}, _dtype(params)) + {value}"
+                )
             return [f"{name} = {value}", *lines]
         start = [f"{name} = np.zeros({self._shape(frame)}, _dtype(params))"] if equation.name in momentary else []
         return [*start, *lines]
@@ -295,7 +299,7 @@ class Planner:
         over = tuple(i for i in part.term.over if i not in inner)
         values = self._expression([(replace(part.term, body=view.plain(part.term.body), over=over), view)], axes, fill=True)
         order = [*(i for i in frame if i in places or i not in rest), *rest]
-        indices = [view._places(places.get(i, i), inner) for i in order if i not in rest]  # noqa: SLF001
+        indices = [view.places(places.get(i, i), inner) for i in order if i not in rest]
         shape = ", ".join(self.size(i) for i in order)
         text = f"scatter(({shape}{',' if len(order) == 1 else ''}), ({', '.join(indices)},), {values})"
         return aligned(text, order, frame)
@@ -327,7 +331,7 @@ class Planner:
             front = sympy.Mul(*shared)
             body = front * sympy.Add(*(a / front for a in body.args))
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
-        if fill and (indices_of(body) != set(frame) or (not frame and not elements_of(body))):
+        if fill and (set(indices_of(body)) != set(frame) or (not frame and not elements_of(body))):
             code = f"np.full({self._shape(frame)}, {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"
         return code
 
@@ -374,7 +378,9 @@ class Planner:
         groups = group_factors(term.body) if term.reduce == "sum" else [term.body]
         for k, group in enumerate(groups):
             # What only one of the factors has is summed there first.
-            lone = tuple(i for i in over if i in indices_of(group) and not any(i in indices_of(g) for g in groups if g is not group))
+            lone = tuple(
+                i for i in over if i in indices_of(group) and not any(i in indices_of(g) for g in groups if g is not group)
+            )
             if lone and len(groups) > 1 and lone != over:
                 inner = [i for i in (*axes, *over) if i in indices_of(group) and i not in lone]
                 pieces[f"@{len(pieces)}"] = self._reduced(Term(group, lone), inner, pieces)
@@ -440,9 +446,7 @@ class Planner:
         text = NumpyWriter(self.names, self.style, natural, pieces).expression(factor, ATOM)
         return aligned(text, natural, axes)
 
-    def _einsum(
-        self, groups: list[Expr], axes: Sequence[Symbol], over: Sequence[Symbol], pieces: Mapping[str, str]
-    ) -> str:
+    def _einsum(self, groups: list[Expr], axes: Sequence[Symbol], over: Sequence[Symbol], pieces: Mapping[str, str]) -> str:
         letters = {i: "ijklmnopqrstuvwxyz"[k] for k, i in enumerate(dict.fromkeys((*axes, *over)))}
         operands: list[str] = []
         subscripts: list[str] = []
@@ -463,5 +467,3 @@ def _merged(term: Term, view: View, pieces: dict[str, str]) -> Term:
             pieces[name] = view.pieces[e.name]
             swap[e] = Element(name, *e.indices)
     return replace(term, body=cast(Expr, term.body.xreplace(swap))) if swap else term
-
-

@@ -11,8 +11,8 @@ from . import catalogue
 from .errors import Source
 from .lower import Lowering, Scope
 from .notation import Element
-from .parse import Name, parse_definition, parse_expression
 from .numpy_text import Names, NumpyWriter
+from .parse import Name, parse_definition, parse_expression
 from .sizes import Sizes
 from .write import Style
 

@@ -5,8 +5,8 @@
     JᵀH_L J v  Jv from <Jᵀu, v> differentiated by u, …              `gauss_newton_product`
     J          the coefficient of u in Jᵀu                          `jacobian`
 
-Each returns a `Derivation` whose scalar is G; it is explained, evaluated and emitted like any other. Directions `v_<name>` have the
-shape of the parameter and are inputs of the emitted module.
+Each returns a `Derivation` whose scalar is G; it is explained, evaluated and emitted like any other. Directions `v_<name>` have
+the shape of the parameter and are inputs of the emitted module.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ def vector_jacobian(source: Source, of: str | None = None, wrt: str | None = Non
 def jacobian(source: Source, of: str | None = None, wrt: str | None = None) -> Equation:
     """The Jacobian as one equation, J[…of, …wrt] = ∂of[…]/∂wrt[…] in forward values.
 
-    An index that both sides share without a sum (the examples) stands once. Raises `NetworkError` where intermediate values cannot
-    be put into one another, as in a recurrence.
+    An index that both sides share without a sum (the examples) stands once. Raises `NetworkError` where intermediate
+    values cannot be put into one another, as in a recurrence.
     """
     derivation = vector_jacobian(source, of, wrt)
     equation = closed_form(derivation, derivation.wrt[0], limit=4000)
@@ -201,7 +201,7 @@ def _array(network: Network, name: str | None) -> str:
     known = {a.name for a in network.arrays}
     found = network_name(network, name) if name is not None else network.prediction
     if found is None or found not in known:
-        raise NetworkError(f"there is no array '{name}'{suggest(str(name), known)}" if name else f"'{network.name}' has no prediction")
+        raise NetworkError(
+            f"there is no array '{name}'{suggest(str(name), known)}" if name else f"'{network.name}' has no prediction"
+        )
     return found
-
-

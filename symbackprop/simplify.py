@@ -161,13 +161,13 @@ def _sums_that_follow(equation: Equation, network: Network, known: Known) -> Ite
         for e in network.equations[:-1]
         if len(e.terms) == 1 and e.terms[0].reduce == "sum" and isinstance(_numerator(e.terms[0].body), Element)
     ]
-    ways = {(i,) for i in target.letters}
+    ways: set[tuple[Symbol, ...]] = {(i,) for i in target.letters}
     for mean in means:
         own = next(iter(elements_of(mean.term.body)))
-        ways |= {tuple(m.get(i, i) for i in mean.term.over) for m in _matches(own, body)}  # type: ignore[misc]
+        ways |= {tuple(cast(Symbol, m.get(i, i)) for i in mean.term.over) for m in _matches(own, body)}
     for fact in known.sums:
         if isinstance(fact.term.body, Element):
-            ways |= {tuple(m.get(i, i) for i in fact.term.over) for m in _matches(fact.term.body, body)}  # type: ignore[misc]
+            ways |= {tuple(cast(Symbol, m.get(i, i)) for i in fact.term.over) for m in _matches(fact.term.body, body)}
     knowing = replace(known, sums=(*known.sums, *means))
     for over in sorted(ways, key=str):
         if not set(over) <= set(target.letters):
@@ -262,7 +262,7 @@ def _take_product(expr: Expr, target: Expr, body: Expr) -> Expr:
     powers = expr.as_powers_dict()
     wanted = {f: n for f, n in body.as_powers_dict().items() if not f.is_number}
     if all(powers.get(f, 0) >= n for f, n in wanted.items()):
-        return cast(Expr, expr / body * target)
+        return expr / body * target
     return expr
 
 
@@ -482,7 +482,9 @@ def _inline(
         changed = False
         names = _stored_before(equation, done)
         read = {*_array_names(equation), *known.summed}
-        read |= {d.name for n in list(read) for _, body in known.by_name.get(n, ()) for d in poles(body) if isinstance(d, Element)}
+        read |= {
+            d.name for n in list(read) for _, body in known.by_name.get(n, ()) for d in poles(body) if isinstance(d, Element)
+        }
         for name in names:
             # Nothing can cancel between what reads no array in common and none whose sum is known.
             if not read & set(_array_names(done[name])):

@@ -134,9 +134,7 @@ class Sizes:
 
     def indices(self) -> tuple[Index, ...]:
         """All letters, for a `Network`."""
-        return tuple(
-            Index(i, self._size[self.root(i)], self.number(i), self._formula.get(self.root(i))) for i in self._parent
-        )
+        return tuple(Index(i, self._size[self.root(i)], self.number(i), self._formula.get(self.root(i))) for i in self._parent)
 
     # ------------------------------------------------------------------ how far an index reaches
 

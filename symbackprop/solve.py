@@ -42,7 +42,7 @@ def solve(
 ) -> Solution:
     """The solution of `axis = index` for the letters `preferred` first, then `others`; `size` gives a letter's size.
 
-    `numbers` are the sizes that are known. Every axis letter is given; an equation without a letter to solve for becomes a condition.
+    `numbers` are the sizes that are known. An equation without a letter to solve for becomes a condition.
     """
     found = Solution()
     unknown = {*preferred, *others}
@@ -141,7 +141,7 @@ def bounds(expr: Expr, letters: Mapping[Symbol, Expr], size: Expr) -> list[Any]:
 def _always(test: Any, letters: Mapping[Symbol, Expr]) -> bool:
     """Whether a bound holds for all values of the letters, as far as their ends tell."""
     difference = test.lhs - test.rhs
-    upper = isinstance(test, (sympy.Lt, sympy.Le, sympy.StrictLessThan))
+    upper = isinstance(test, (sympy.Lt, sympy.Le))
     steps = {i: difference.coeff(i, 1) for i in indices_of(difference)}
     rest = sympy.expand(difference - sympy.Add(*(i * c for i, c in steps.items())))
     if indices_of(rest) or rest.atoms(Element) or not all(c.is_Rational for c in steps.values()):

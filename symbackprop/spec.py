@@ -279,7 +279,7 @@ class _Reader:
             path = ("noise", array)
             kind = re.fullmatch(r"(normal)|bernoulli\((0?\.\d+|1)\)", str(text))
             if kind is None:
-                raise self.error(f"'noise.{array}' is \"normal\" or \"bernoulli(0.8)\", with the share that is kept", path)
+                raise self.error(f'\'noise.{array}\' is "normal" or "bernoulli(0.8)", with the share that is kept', path)
             draw = Draw("normal", 0) if kind[1] else Draw("bernoulli", 1, float(kind[2]))
             at = self.source.whole.find(array)
             found.append((self.source.part(at, at + len(array)) if at >= 0 else Source("<noise>", array), draw))

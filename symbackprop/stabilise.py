@@ -150,13 +150,15 @@ def _join_sums(equations: Sequence[Equation]) -> list[Equation]:
         current = equation
         for name in {e.name for t in equation.terms for e in t.body.atoms(Element)}:
             divides = name in done and any(
-                isinstance(p, Element) and p.name in sums for t in done[name].terms for p in poles(t.body) if not t.body.has(sympy.exp)
+                isinstance(p, Element) and p.name in sums
+                for t in done[name].terms
+                for p in poles(t.body)
+                if not t.body.has(sympy.exp)
             )
             if divides and any(t.body.has(sympy.exp) for t in current.terms):
                 current = insert_equation(current, done[name]) or current
         done[equation.name] = current
     return list(done.values())
-
 
 
 @dataclass(frozen=True)
@@ -359,5 +361,5 @@ def _named(node: Expr, equation: Equation, term: Term, names: set[str]) -> Eleme
         number += 1
     names.add(f"{stem}{number}")
     free = indices_of(node)
-    order = [i for i in (*equation.target.indices, *term.over) if i in free]
+    order = [i for i in (*equation.target.letters, *term.over) if i in free]
     return Element(f"{stem}{number}", *(index(i.name) for i in order))

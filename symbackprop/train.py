@@ -8,10 +8,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -39,7 +39,9 @@ def bundled_data(name: str) -> Arrays:
         scale = float(file["scale"]) if "scale" in file else 1.0
         if "X" in file:
             return _scaled(file["X"], scale), file["Y"]
-        return {name: _scaled(file[name], scale) for name in file.files if file[name].ndim and file[name].dtype.kind in "iuf"}, None
+        return {
+            name: _scaled(file[name], scale) for name in file.files if file[name].ndim and file[name].dtype.kind in "iuf"
+        }, None
 
 
 def _scaled(array: Any, scale: float) -> Any:
@@ -67,10 +69,20 @@ def infer_sizes(network: Network, x: Any, y: Any) -> dict[str, int]:
     for role, value in (("input", x), ("target", y)):
         arrays = [a for a in network.arrays if a.role == role]
         for array in arrays:
-            one = value.get(array.name) if isinstance(value, Mapping) else value if len(arrays) == 1 else None
+            one = _arrays_in(value, [a.name for a in arrays]).get(array.name)
             if one is not None:
                 found = _sizes_in(one, array, role, network) | found
-    return {i: n for i, n in found.items() if number.get(i) is None and i != network.batch}
+    # What no parameter depends on, such as the length of a sequence, stays open.
+    size = {i.name: i.size for i in network.indices}
+    fixed = {size[x] for a in network.arrays if a.role == "parameter" for x in a.axes}
+    return {i: n for i, n in found.items() if number.get(i) is None and i != network.batch and size[i] in fixed}
+
+
+def _arrays_in(data: Any, names: Sequence[str] = ("",)) -> dict[str, Any]:
+    """The arrays of data given as a dict or as the one array."""
+    if data is None:
+        return {}
+    return dict(cast("Mapping[str, Any]", data)) if isinstance(data, Mapping) else {names[0]: data} if len(names) == 1 else {}
 
 
 def _sizes_in(value: Any, array: Array, role: str, network: Network) -> dict[str, int]:
@@ -86,8 +98,7 @@ def _sizes_in(value: Any, array: Array, role: str, network: Network) -> dict[str
 
 def count_of(data: Any) -> int:
     """The number of examples in an array or in a dict of arrays; -1 where they differ or there are none."""
-    arrays = data.values() if isinstance(data, Mapping) else [data]
-    counts = {len(a) if np.ndim(a) else -1 for a in arrays}
+    counts = {len(a) if np.ndim(a) else -1 for a in _arrays_in(data).values()}
     return counts.pop() if len(counts) == 1 else -1
 
 
@@ -95,7 +106,7 @@ def rows_of(data: Any, rows: Any) -> Any:
     """Some of the examples."""
     if data is None:
         return None
-    return {name: a[rows] for name, a in data.items()} if isinstance(data, Mapping) else data[rows]
+    return {name: a[rows] for name, a in _arrays_in(data).items()} if isinstance(data, Mapping) else data[rows]
 
 
 def split(x: Any, y: Any, share: float, seed: int) -> tuple[Arrays, Arrays]:
@@ -199,8 +210,10 @@ def _train_in(
         y = None
     count = count_of(x)
     if count < 1 or (y is not None and count_of(y) != count):
-        shapes = [np.shape(a) for d in (x, y) if d is not None for a in (d.values() if isinstance(d, Mapping) else [d])]
-        raise DataError(f"X and Y must hold the same number of examples, at least one; the shapes are {', '.join(map(str, shapes))}")
+        shapes = [np.shape(a) for d in (x, y) for a in _arrays_in(d).values()]
+        raise DataError(
+            f"X and Y must hold the same number of examples, at least one; the shapes are {', '.join(map(str, shapes))}"
+        )
     seed = int(defaults.get("seed", 0))
     dtype = str(defaults.get("dtype", "float64"))
     path = work / "network.py"

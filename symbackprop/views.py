@@ -58,7 +58,9 @@ class Shapes:
         for i in self.indices:
             symbol = size_symbol(i.size)
             if symbol in expr.free_symbols:
-                swap[symbol] = sympy.Integer(i.number) if i.number is not None else self.numeric(i.formula) if i.formula else symbol
+                swap[symbol] = (
+                    sympy.Integer(i.number) if i.number is not None else self.numeric(i.formula) if i.formula else symbol
+                )
         return cast(Expr, expr.xreplace(swap))
 
     def outside(self, e: Element) -> list[Any]:
@@ -196,15 +198,15 @@ class View:
         if shared or len(set(plain)) < len(plain):
             return self._gathered(text, rest)
         axes: list[Symbol] = []
-        for i, axis in rest:
+        for i, _ in rest:
             if is_index(i):
                 axes.append(cast(Symbol, i))
             elif (found := self._affine(i)) is not None:
-                text = self._window(text, len(axes), axis, *found)
+                text = self._window(text, len(axes), *found)
                 axes += found[0]
             else:
                 own = self.letters(i)
-                places = self._places(i, own)
+                places = self.places(i, own)
                 beyond = not i.atoms(Element)
                 if beyond:
                     text = f"take({text}, {places}, {len(axes)})"
@@ -234,7 +236,7 @@ class View:
         apart = math.lcm(*(int(c.q) for c in steps), *(int(a.q) for a in start.atoms(sympy.Rational)))
         return letters, [int(c * apart) for c in steps], sympy.expand(start * apart), apart
 
-    def _window(self, text: str, at: int, axis: str, letters: list[Symbol], steps: list[int], start: Expr, apart: int) -> str:
+    def _window(self, text: str, at: int, letters: list[Symbol], steps: list[int], start: Expr, apart: int) -> str:
         counts = [self.count(i) for i in letters]
         comma = "," if len(counts) == 1 else ""
         places = ", ".join(counts) + comma
@@ -281,7 +283,7 @@ class View:
             return None
         return [cast(Symbol, i) for i, _ in rest[:first]] + letters + [cast(Symbol, i) for i, _ in rest[last + 1 :]]
 
-    def _places(self, expr: Expr, frame: Sequence[Symbol]) -> str:
+    def places(self, expr: Expr, frame: Sequence[Symbol]) -> str:
         """An index as an array of whole numbers over the frame."""
         plain = self.plain(self.shapes.numeric(expr), whole=True)
         return NumpyWriter(self.names, self.style, frame, self.pieces, integers=True).expression(plain)
@@ -289,7 +291,7 @@ class View:
     def _gathered(self, text: str, rest: Sequence[tuple[Expr, str]]) -> tuple[str, list[Symbol]]:
         """An element several of whose axes share a letter: every axis by its own array of places."""
         frame = list(dict.fromkeys(j for i, _ in rest for j in self.letters(i)))
-        places = [self._places(unwrapped(i), frame) for i, _ in rest]
+        places = [self.places(unwrapped(i), frame) for i, _ in rest]
         beyond = any(not is_index(i) and not i.atoms(Element) for i, _ in rest)
         arrays = ", ".join(places)
         return (f"gather({text}, {arrays})" if beyond else f"{text}[{arrays}]"), frame

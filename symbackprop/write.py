@@ -15,7 +15,19 @@ from typing import Any, cast
 import sympy
 from sympy import Expr, Symbol
 
-from .notation import Call, Element, Equation, Network, Term, base_name, common_factors, index_text, indices_of, is_index, most_shared
+from .notation import (
+    Call,
+    Element,
+    Equation,
+    Network,
+    Term,
+    base_name,
+    common_factors,
+    index_text,
+    indices_of,
+    is_index,
+    most_shared,
+)
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
 
