@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
@@ -134,7 +135,15 @@ class Assembly:
             self.averages[name] = (0.1, start)
         facts = self._declared_facts()
         labels: Labels = "one-hot" if self._targets_sum_to_one(facts) else "real"
-        return self._network(prediction or self._last_without_target(), self._batch(), facts, labels)
+        try:
+            return self._network(prediction or self._last_without_target(), self._batch(), facts, labels)
+        except NetworkError as problem:
+            # What is wrong with the whole is told at the equation that it names.
+            named = re.match(r"in the equation of '([^']+'*)'", problem.message)
+            where = next((s for s, d in lines if named and getattr(d.left, "name", "") == named[1]), None)
+            if problem.place is not None or where is None:
+                raise
+            raise NetworkError(problem.message, where.place(where.start + len(where.text) - len(where.text.lstrip()))) from None
 
     def _targets_sum_to_one(self, facts: Iterable[Fact]) -> bool:
         """Whether a declared fact says that the one target's last axis sums to one: then it holds classes."""

@@ -7,7 +7,7 @@ time) are implied. No table holds a derivative; `derive` finds them all from the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -39,6 +39,7 @@ class Layer:
     without one starts as the activation after it asks), `fans` the letters that count as fan-in and fan-out. `whole` arrays
     are computed once for all examples, over the letter `batch`; `averages` run on for predictions. `conditions` are flags
     that let through only some places (`allowed`); `state` arrays are kept where a mask is 0; `noise` is drawn anew each step.
+    `notes` say how the layer compares with PyTorch's.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Layer:
     state: tuple[str, ...] = ()
     noise: Mapping[str, str] = field(default_factory=dict[str, str])
     source: str = ""
+    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,11 @@ _CONVOLVED = "floor(({1} + 2*padding{0} - dilation{0}*({2} - 1) - 1)/stride{0}) 
 _POOLED = "floor(({1} + 2*padding{0} - {2})/stride{0}) + 1"
 _SPREAD = "({1} - 1)*stride{0} - 2*padding{0} + dilation{0}*({2} - 1) + 1"
 
+_POOLING = {
+    "maxpool": "As PyTorch: places beyond the image do not take part; of equal values the first wins, row by row.",
+    "avgpool": "As PyTorch with count_include_pad=True: zeros beyond the image count.",
+}
+
 # Where several rows have one name, the one that takes most of the axes at hand is meant.
 LAYERS: tuple[Layer, ...] = (
     Layer(
@@ -270,7 +277,7 @@ LAYERS: tuple[Layer, ...] = (
         starts={"b": "zeros"},
     ),
     *(
-        layer
+        replace(layer, notes=_POOLING[name])
         for name, reduction in (("maxpool", "max"), ("avgpool", "mean"))
         for layer in (
             Layer(
@@ -323,6 +330,11 @@ LAYERS: tuple[Layer, ...] = (
         averages={"mu": 0, "v": 1},
         starts={"g": "ones", "b": "zeros"},
         source="Ioffe, Szegedy 2015",
+        notes=(
+            "As PyTorch: epsilon 1e-5, biased variance in the normalisation, running averages with share 0.1 of the "
+            "newest batch for predictions. Unlike PyTorch, the running variance averages the biased variance of each "
+            "batch (PyTorch and the paper: the unbiased one)."
+        ),
     ),
     Layer(
         "layer_norm",
@@ -339,6 +351,7 @@ LAYERS: tuple[Layer, ...] = (
         options={"epsilon": "1e-5"},
         starts={"g": "ones", "b": "zeros"},
         source="Ba, Kiros, Hinton 2016",
+        notes="As PyTorch: over the last axis, epsilon 1e-5, biased variance.",
     ),
     Layer(
         "rms_norm",
@@ -348,6 +361,7 @@ LAYERS: tuple[Layer, ...] = (
         options={"epsilon": "1e-5"},
         starts={"g": "ones"},
         source="Zhang, Sennrich 2019",
+        notes="As PyTorch with eps=1e-5; PyTorch's default is the precision of the number type.",
     ),
     *(
         Layer(
@@ -377,6 +391,7 @@ LAYERS: tuple[Layer, ...] = (
         options={"rate": ""},
         noise={"m": "bernoulli"},
         source="Srivastava et al. 2014",
+        notes="As PyTorch: what is kept is divided by its probability; predictions and `loss` use the value at rest, 1.",
     ),
     Layer(
         "embedding",
@@ -385,6 +400,7 @@ LAYERS: tuple[Layer, ...] = (
         parameters=("E[v,e]",),
         arguments={"rows": "v", "width": "e"},
         starts={"E": "standard_normal"},
+        notes="As PyTorch: rows start normal with deviation 1; no padding row.",
     ),
     Layer(
         "bilinear",
@@ -407,6 +423,10 @@ LAYERS: tuple[Layer, ...] = (
         state=("h",),
         starts={"b": "zeros"},
         source="Elman 1990",
+        notes=(
+            "PyTorch has two biases, whose sum is b. The state before the first step is zero. `mask=true` takes a "
+            "second input `mask[n,t]`: where it is 0 the state stays. `truncate=8` stops derivatives every 8 steps."
+        ),
     ),
     Layer(
         "lstm",
@@ -427,6 +447,10 @@ LAYERS: tuple[Layer, ...] = (
         state=("h", "c"),
         starts={"b": "zeros"},
         source="Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000; gates in the order input, forget, cell, output",
+        notes=(
+            "PyTorch has two biases, whose sum is b; its weights hold the gates one below the other, transposed. Mask "
+            "and truncation as for `rnn`."
+        ),
     ),
     Layer(
         "gru",
@@ -446,6 +470,10 @@ LAYERS: tuple[Layer, ...] = (
         state=("h",),
         starts={"b": "zeros", "c": "zeros"},
         source="Cho et al. 2014; gates in the order reset, update, candidate",
+        notes=(
+            "As PyTorch, the reset gate acts after the product with U (b and c are PyTorch's two biases). Mask and "
+            "truncation as for `rnn`."
+        ),
     ),
     Layer("last", ("y[c] = x[T - 1,c]",), inputs="x[t,c]"),
     Layer(
@@ -470,6 +498,11 @@ LAYERS: tuple[Layer, ...] = (
         optional={"bias": "bq bk bv bo"},
         starts={"bq": "zeros", "bk": "zeros", "bv": "zeros", "bo": "zeros"},
         source="Vaswani et al. 2017",
+        notes=(
+            "As PyTorch's MultiheadAttention on one sequence, batch first. `causal=true` lets a place see itself and "
+            "earlier ones; `mask=true` takes an input `mask[n,t]` that is 1 where there is something. Masked scores "
+            "are -1e30, so that a row that sees nothing is uniform (PyTorch: not a number)."
+        ),
     ),
     Layer(
         "dot_product_attention",

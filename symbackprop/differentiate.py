@@ -174,8 +174,9 @@ def partial(body: Expr, element: Element) -> Expr:
     # Step functions are constant wherever they have a derivative, and `stop` says that its value counts as constant.
     steps = (f for f in body.atoms(sympy.sign, sympy.floor, sympy.Mod, Call) if not isinstance(f, Call) or f.name == "stop")
     held: dict[Expr, Expr] = {f: Dummy(real=True) for f in steps if f.has(element)}
-    derivative: Expr = body.xreplace(held).xreplace({element: variable}).diff(variable)
-    return derivative.xreplace({variable: element}).xreplace({v: k for k, v in held.items()})
+    derivative: Expr = (body.xreplace(held) if held else body).xreplace({element: variable}).diff(variable)
+    derivative = derivative.xreplace({variable: element})
+    return derivative.xreplace({v: k for k, v in held.items()}) if held else derivative
 
 
 def resolve(expr: Expr, functions: Mapping[str, Function]) -> Expr:
@@ -286,7 +287,9 @@ class _Solving:
                 # An array that ends with the letter's range is zero beyond it; where none does, it must be said.
                 if not any(i in f.indices for f in factors):
                     tests += bounds(unwrapped(value), ends, self.size(i))
-        body = cast(Expr, body.xreplace({i: v for i, v in rename.items() if i != v})) * sympy.Mul(*map(_indicator, tests))
+        if changed := {i: v for i, v in rename.items() if i != v}:
+            body = cast(Expr, body.xreplace(changed))
+        body = body * sympy.Mul(*map(_indicator, tests)) if tests else body
         # What the body lacks is summed all the same: "times its size"; a visible rule of `simplify` says so.
         result = _at_one_place(Term(body, tuple(cast(Symbol, back[d]) for d in rest)))
         assert indices_of(result.body) <= set(free) | set(result.over), (result, free)

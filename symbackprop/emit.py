@@ -188,6 +188,7 @@ class _Module:
             "sizes": [(n, v) for n, v in self.numbers.items() if n not in self.formulas],
             "derived": self._derived(),
             "places": self._places(),
+            "stops": any(c.name == "stop" for e in network.equations for t in e.terms for c in t.body.atoms(Call)),
             "noise": [self._noise(a) for a in network.arrays if a.role == "noise"],
             "averages": [
                 {"key": _average(n), "name": self.names[n], "share": share, "shape": self._shape(n)}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from . import catalogue
 from .declare import declare
 from .derive import derive
 from .emit import emit
 from .explain import explain
 from .files import write_text
+from .render import render
 
-MODULES = ("line", "xor", "iris", "digits")
+MODULES = ("line", "xor", "iris", "digits", "char_lstm")
 DERIVATIONS = (
     ("line.txt", "text", "scalar"),
     ("two_hidden_one_output.txt", "text", "scalar"),
@@ -19,6 +21,7 @@ DERIVATIONS = (
     ("layered.md", "markdown", "matrix"),
     ("digits.tex", "latex", "matrix"),
     ("digits.md", "markdown", "index"),
+    ("tiny_transformer.txt", "text", "index"),
 )
 
 
@@ -33,7 +36,26 @@ def contents() -> dict[str, str]:
     files = {f"{name}.py": emit(derive(declare(name))) for name in MODULES}
     for file, form, layout in DERIVATIONS:
         files[file] = explain(derive(declare(file.partition(".")[0])), form, layout)
+    files["layers.md"] = render("layers.md", {"rows": [_row(layer) for layer in catalogue.LAYERS]})
     return files
+
+
+def _row(layer: catalogue.Layer) -> dict[str, object]:
+    """What the table of layers says of one."""
+    options = [n if not d else f"{n}={d}" for n, d in layer.options.items()]
+    flags = [*layer.conditions, *(("mask", "truncate") if layer.state else ())]
+    activation = f"activation={layer.activation}" if layer.activation else ""
+    own = [*layer.arguments, activation, *options, *(f"{f}=…" for f in flags)]
+    sizes = [f"`{letter}` is {formula}" for letter, formula in layer.sizes.items()]
+    return {
+        "call": f"{layer.name}({', '.join(filter(None, own))})".replace("()", ""),
+        "equations": layer.equations,
+        "parameters": ", ".join(f"`{p}`" for p in layer.parameters),
+        "optional": ", ".join(f"`{p}`" for p in " ".join(layer.optional.values()).split()),
+        "sizes": "; ".join(sizes),
+        "notes": layer.notes,
+        "source": layer.source,
+    }
 
 
 def generate() -> list[Path]:

@@ -123,6 +123,7 @@ class Lowering:
         self._nested = 0
         self._calls = 0
         self._operations = 0
+        self._defining = ""
 
     def error(self, message: str, node: Node) -> FormulaError:
         """An error at a node."""
@@ -146,6 +147,7 @@ class Lowering:
         for i in letters:
             self.scope.sizes.add(i, opened=True)
         self.scope.coming.setdefault(target.name, letters)
+        self._defining = target.name
         terms = self.terms(definition.right, frozenset(letters))
         self.scope.axes[target.name] = letters
         equation = Equation(target, tuple(t for t in terms if t.body != 0))
@@ -533,6 +535,9 @@ class Lowering:
             raise self.error(f"'{name}' is a function: write {name}(…)", node)
         if isinstance(node, Name) and name in scope.sizes:
             raise self.error(f"the index '{name}' is neither summed nor on the left side here", node)
+        if scope.renamed.get(name, name) in scope.coming and isinstance(node, Item):
+            here = "the equation that uses it" if self._defining == scope.renamed.get(name, name) else "a later equation"
+            raise self.error(f"'{name}' is computed by {here}; only an earlier place of it is known, such as h[t-1]", node)
         raise self.error(f"unknown name '{name}'{suggest(name, scope.names())}", node)
 
     def _apply(self, node: Apply, bound: frozenset[str]) -> tuple[Expr, float | None]:

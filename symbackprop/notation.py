@@ -465,30 +465,40 @@ def direction(group: Sequence[Equation]) -> tuple[Symbol, int]:
     """
     names = {e.name for e in group}
     letters = [i for i in group[0].target.letters if all(i in e.target.letters for e in group)]
-    problem = f"'{group[0].target}' depends on itself at the same place"
+    # The array to speak of is one that is used at another place than its own: sums within have names of their own.
+    used = [
+        e for q in group for t in q.terms for e in elements_of(t.body) if e.name in names and not all(map(is_index, e.indices))
+    ]
+    own = used[0].name if used else group[0].name
+    problem = f"'{own}' depends on itself at the same place"
     for letter in letters:
         shifts: dict[tuple[str, str], list[int]] = {}
-        for equation in group:
-            for term in equation.terms:
-                for e in (e for e in elements_of(term.body) if e.name in names):
-                    axis = next(x for x in group if x.name == e.name).target.letters.index(letter)
-                    shift = e.indices[axis] - letter
-                    if not shift.is_Integer:
-                        if letter not in indices_of(e.indices[axis]):
-                            problem = f"'{e}' in the equation of '{equation.name}' is needed before it is computed"
-                        break
-                    shifts.setdefault((equation.name, e.name), []).append(int(shift))
-                else:
-                    continue
-                break
+        wrong = _shifts(group, names, letter, shifts)
+        if wrong is not None:
+            problem = f"'{wrong}' is needed before it is computed"
+            continue
         found = {s for values in shifts.values() for s in values}
         if max(found) > 0 and min(found) < 0:
-            problem = f"'{group[0].name}' looks into its own future: along '{letter}' it is used both before and after"
+            problem = f"'{own}' looks into its own future: along '{letter}' it is used both before and after"
             continue
         same = {pair for pair, values in shifts.items() if 0 in values}
         if found != {0} and not _circular(names, same):
             return letter, 1 if min(found) < 0 else -1
-    raise NetworkError(f"in the equation of '{group[0].name}': {problem}; a recurrence uses an earlier value, such as h[t-1]")
+    raise NetworkError(f"in the equation of '{own}': {problem}; a recurrence uses an earlier value, such as h[t-1]")
+
+
+def _shifts(
+    group: Sequence[Equation], names: set[str], letter: Symbol, shifts: dict[tuple[str, str], list[int]]
+) -> Element | None:
+    """How far apart along a letter the arrays of a recurrence are used; an element for which that is no fixed number."""
+    axis = {e.name: e.target.letters.index(letter) for e in group}
+    for equation in group:
+        for e in (e for t in equation.terms for e in elements_of(t.body) if e.name in names):
+            shift = e.indices[axis[e.name]] - letter
+            if not shift.is_Integer:
+                return e
+            shifts.setdefault((equation.name, e.name), []).append(int(shift))
+    return None
 
 
 def _circular(names: Iterable[str], edges: set[tuple[str, str]]) -> bool:

@@ -106,7 +106,7 @@ def test_network_without_examples(module_of):
         (equations("z[n] = sum(d, x[d]*w[d])\nL = mean(n, z[n])"), "'x' has 1 index here but is declared as x[n,d]", (5, 15)),
         (equations("z[n] = x[n,d]*w[d]\nL = mean(n, z[n])"), "'d' is neither summed nor on the left", (5, 12)),
         (equations("z[n] = b\nz[n] = b\nL = mean(n, z[n])"), "'z' is already defined", (6, 1)),
-        (equations("L = mean(n, z[n])\nz[n] = b"), "unknown name 'z'", (5, 13)),
+        (equations("L = mean(n, z[n])\nz[n] = b"), "'z' is computed by a later equation", (5, 13)),
         (equations("z[n] = sum(d, x[n,d]*w[d])"), "the loss must be a scalar", (5, 1)),
         (equations(GOOD, HEAD + 'functions = ["f g"]\n'), "expected an operator or the end", (4, 17)),
         (equations(GOOD, HEAD.replace('"b"', '"w[n]"')), "declared twice", (3, 24)),

@@ -1,0 +1,853 @@
+"""char_lstm: forward pass, loss, derivatives and training in NumPy.
+
+Written by symbackprop (`symbackprop emit`); do not edit, derive it again.
+
+    T -> embedding(36, 16) -> lstm(64) -> dense(36) -> softmax_cross_entropy
+
+Forward:
+
+    y1[n,t,h1] = E1[x[n,t],h1]
+    z2[n,t,q2,h2] = sum(h1, y1[n,t,h1]*W2[h1,q2,h2]) + sum(j2, h2[n,t-1,j2]*U2[j2,q2,h2]) + b2[q2,h2]
+    i2[n,t,h2] = sigmoid(z2[n,t,0,h2])
+    f2[n,t,h2] = sigmoid(z2[n,t,1,h2])
+    g2[n,t,h2] = tanh(z2[n,t,2,h2])
+    o2[n,t,h2] = sigmoid(z2[n,t,3,h2])
+    c2[n,t,h2] = c2[n,t-1,h2]*f2[n,t,h2] + g2[n,t,h2]*i2[n,t,h2]
+    h2[n,t,h2] = tanh(c2[n,t,h2])*o2[n,t,h2]
+    z3[n,t,k] = sum(h2, h2[n,t,h2]*W3[h2,k]) + b3[k]
+    S[n,t] = sum(k, exp(z3[n,t,k]))
+    p[n,t,k] = exp(z3[n,t,k])/S[n,t]
+    L = -sum(n, t, k, y[n,t,k]*(z3[n,t,k] - log(S[n,t])))/N
+
+Derivatives of L (d<name> is the derivative with respect to <name>):
+
+    dz3[n,t,k] = (p[n,t,k] - y[n,t,k])/N
+    dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[n,t,h2])
+    db3[k] = sum(n, t, dz3[n,t,k])
+    dh2[n,t,h2] = sum(k, dz3[n,t,k]*W3[h2,k]) + sum(q2, h2', dz2[n,t+1,q2,h2']*U2[h2,q2,h2'])
+    do2[n,t,h2] = dh2[n,t,h2]*tanh(c2[n,t,h2])
+    dc2[n,t,h2] = dh2[n,t,h2]*(1 - tanh(c2[n,t,h2])**2)*o2[n,t,h2] + dc2[n,t+1,h2]*f2[n,t+1,h2]
+    df2[n,t,h2] = dc2[n,t,h2]*c2[n,t-1,h2]
+    dz2[n,t,q2,h2] = where(q2 == 3, 1, 0)*do2[n,t,h2]*o2[n,t,h2]*(1 - o2[n,t,h2]) + where(q2 == 2, 1, 0)*dc2[n,t,h2]*(1 - g2[n,t,h2]**2)*i2[n,t,h2] + where(q2 == 1, 1, 0)*df2[n,t,h2]*f2[n,t,h2]*(1 - f2[n,t,h2]) + where(q2 == 0, 1, 0)*dc2[n,t,h2]*g2[n,t,h2]*i2[n,t,h2]*(1 - i2[n,t,h2])
+    dW2[h1,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*y1[n,t,h1])
+    dy1[n,t,h1] = sum(q2, h2, dz2[n,t,q2,h2]*W2[h1,q2,h2])
+    dU2[j2,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*h2[n,t-1,j2])
+    db2[q2,h2] = sum(n, t, dz2[n,t,q2,h2])
+    dE1[v1,h1] = sum(n, t, dy1[n,t,h1]*where(v1 == x[n,t], 1, 0))
+
+Assumed:
+
+    sum(k, y[n,t,k]) = 1
+
+From Python:  params, history = fit(X, Y)       predict(params, X)       check_gradients()
+From a shell: python FILE.py fit DATA.npz       python FILE.py predict DATA.npz       python FILE.py check
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import sys
+
+import numpy as np
+
+DTYPE = np.float64
+SIZES = {
+    "T": None,
+    "N": None,
+    "V1": 36,
+    "H1": 16,
+    "H2": 64,
+    "Q2": 4,
+    "K": 36,
+}  # None: known from the data
+SHAPES = {
+    "E1": ("V1", "H1"),
+    "W2": ("H1", "Q2", "H2"),
+    "U2": ("H2", "Q2", "H2"),
+    "b2": ("Q2", "H2"),
+    "W3": ("H2", "K"),
+    "b3": ("K",),
+}
+INPUTS = {
+    "x": (None, "T"),
+}  # None: the examples
+TARGETS = {
+    "y": (None, "T", "K"),
+}
+PLACES = {"x": "V1"}  # whole numbers from 0, below this size
+
+
+# ---------------------------------------------------------------------------------------------- functions
+
+
+def window(x, axis, counts, steps, start, apart=1):
+    """`x` with one axis made several: place i, p, … is place (start + steps[0]*i + steps[1]*p + …)/apart; zero where there is none."""
+    if apart > 1:
+        shape = list(x.shape)
+        shape[axis] = apart * (shape[axis] - 1) + 1
+        wide = np.zeros(shape, x.dtype)
+        wide[(slice(None),) * axis + (slice(None, None, apart),)] = x
+        x = wide
+    reach = [s * (c - 1) for s, c in zip(steps, counts)]
+    before = max(0, -(start + sum(min(0, r) for r in reach)))
+    after = max(0, start + sum(max(0, r) for r in reach) + 1 - x.shape[axis])
+    if before or after:
+        x = np.pad(x, [(before, after) if k == axis else (0, 0) for k in range(x.ndim)])
+    x = x[(slice(None),) * axis + (slice(start + before, None),)]
+    shape = x.shape[:axis] + tuple(counts) + x.shape[axis + 1 :]
+    strides = x.strides[:axis] + tuple(s * x.strides[axis] for s in steps) + x.strides[axis + 1 :]
+    return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+
+
+def scatter(shape, places, values):
+    """Zeros of this shape with the values added at the places, as often as a place occurs."""
+    result = np.zeros(shape, values.dtype)
+    np.add.at(result, places, values)
+    return result
+
+
+def sigmoid(z):
+    """sigmoid(z) = 1/(1 + exp(-z))"""
+    e1 = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e1) / (1 + e1)
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def _array(value, key, shape, dtype, one_hot=False):
+    """One input or target as an array of the right shape; class numbers become one-hot rows."""
+    value = np.asarray(value)
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"'{key}' must hold numbers, not {value.dtype}")
+    if one_hot and value.ndim == len(shape) - 1 and value.dtype.kind in "biu":
+        classes = SIZES[shape[-1]] or int(value.max()) + 1
+        if value.size and (value.min() < 0 or value.max() >= classes):
+            raise ValueError(f"the classes in '{key}' must be 0 to {classes - 1}, found {value.min()} to {value.max()}")
+        value = np.eye(classes, dtype=dtype)[value]
+    if value.ndim == len(shape) - 1 and shape and SIZES.get(shape[-1]) == 1:
+        value = value[..., None]
+    if value.ndim == 2 and value.shape[1] == 1 and len(shape) == 1:
+        value = value[:, 0]
+    expected = tuple(SIZES.get(s) if s else None for s in shape)
+    if value.ndim == 2 and len(shape) > 2 and None not in expected[1:] and value.shape[1] == math.prod(expected[1:]):
+        value = value.reshape(len(value), *expected[1:])  # an example written in one row
+    if value.ndim != len(shape) or any(e not in (None, s) for e, s in zip(expected, value.shape)):
+        wanted = ", ".join("N" if s is None else str(SIZES.get(s) or s) for s in shape)
+        raise ValueError(f"'{key}' must have the shape ({wanted}), not {value.shape}")
+    if key in PLACES:
+        limit = SIZES.get(PLACES[key])
+        if value.size and (np.any(value != np.floor(value)) or value.min() < 0 or (limit and value.max() >= limit)):
+            raise ValueError(f"'{key}' must hold whole numbers from 0 to {limit - 1 if limit else '…'}")
+        return value.astype(np.intp, copy=False)
+    return value.astype(dtype, copy=False)
+
+
+def _arrays(data, shapes, dtype, one_hot=False):
+    """The arrays by name: from a dict, from one array, or from the columns of a matrix, in the order of declaration."""
+    if not isinstance(data, dict):
+        data = np.asarray(data)
+        if len(shapes) == 1:
+            data = {next(iter(shapes)): data}
+        elif data.ndim == 2 and data.shape[1] == len(shapes) and all(len(s) == 1 for s in shapes.values()):
+            data = dict(zip(shapes, data.T))
+        else:
+            raise ValueError(f"give a dict with {', '.join(map(repr, shapes))}, or a matrix with one column each")
+    missing = [key for key in shapes if key not in data]
+    if missing:
+        raise ValueError(f"the data lack {', '.join(map(repr, missing))}")
+    arrays = [_array(data[key], key, shape, dtype, one_hot) for key, shape in shapes.items()]
+    lengths = {len(a) for a, shape in zip(arrays, shapes.values()) if None in shape}
+    if len(lengths) > 1:
+        raise ValueError(f"the arrays have different numbers of examples: {sorted(lengths)}")
+    return arrays
+
+
+def inputs(X, dtype=DTYPE):
+    """The inputs as a list of arrays: x."""
+    return _arrays(X, INPUTS, dtype)
+
+
+def targets(Y, dtype=DTYPE):
+    """The targets as a list of arrays: y; what is assumed of them is checked."""
+    arrays = _arrays(Y, TARGETS, dtype, one_hot=True)
+    (y,) = arrays
+    if not np.allclose(y.sum(axis=2), 1, atol=1e-5):
+        raise ValueError("the data must satisfy sum(k, y[n,t,k]) = 1")
+    return arrays
+
+
+def _count(x, y):
+    """The number of examples, the same in all arrays; None where the data have no such axis."""
+    shapes = [*INPUTS.values(), *TARGETS.values()]
+    lengths = {len(a) for a, shape in zip([*x, *y], shapes) if None in shape}
+    if len(lengths) > 1:
+        raise ValueError(f"inputs and targets have different numbers of examples: {sorted(lengths)}")
+    return lengths.pop() if lengths else None
+
+
+def _examples(X, Y, dtype):
+    """Inputs and targets as lists of arrays of equal length."""
+    x, y = inputs(X, dtype), targets(Y, dtype)
+    _count(x, y)
+    return x, y
+
+
+# ---------------------------------------------------------------------------------------------- the network
+
+
+def init(seed=0, dtype=DTYPE, sizes=None):
+    """Fresh parameters, a dict from name to array; `sizes` gives the sizes that the network leaves to the data."""
+    size = {**SIZES, **(sizes or {})}
+    unknown = sorted({s for shape in SHAPES.values() for s in shape if size[s] is None})
+    if unknown:
+        raise ValueError(f"give the size of {', '.join(unknown)}: init(sizes={{{unknown[0]!r}: …}})")
+    rng = np.random.default_rng(seed)
+    params = {}
+    shape = (size["V1"], size["H1"])
+    scale = 1
+    params["E1"] = np.asarray(scale * rng.standard_normal(shape), dtype)
+    shape = (size["H1"], size["Q2"], size["H2"])
+    fan_in = size["H1"]
+    fan_out = size["H2"]
+    scale = math.sqrt(6 / (fan_in + fan_out))
+    params["W2"] = np.asarray(rng.uniform(-scale, scale, shape), dtype)
+    shape = (size["H2"], size["Q2"], size["H2"])
+    fan_in = size["H2"]
+    fan_out = size["H2"]
+    scale = math.sqrt(6 / (fan_in + fan_out))
+    params["U2"] = np.asarray(rng.uniform(-scale, scale, shape), dtype)
+    shape = (size["Q2"], size["H2"])
+    params["b2"] = np.full(shape, 0, dtype)
+    shape = (size["H2"], size["K"])
+    fan_in = size["H2"]
+    fan_out = size["K"]
+    scale = math.sqrt(6 / (fan_in + fan_out))
+    params["W3"] = np.asarray(rng.uniform(-scale, scale, shape), dtype)
+    shape = (size["K"],)
+    params["b3"] = np.full(shape, 0, dtype)
+    return params
+
+
+def _dtype(params):
+    return next(iter(params.values())).dtype
+
+
+def _forward(params, x):
+    """The values of the forward pass that later parts read, by name."""
+    E1 = params["E1"]
+    W2 = params["W2"]
+    U2 = params["U2"]
+    b2 = params["b2"]
+    W3 = params["W3"]
+    b3 = params["b3"]
+    T = x.shape[1]
+    N = x.shape[0]
+    H2 = 64
+    # y1[n,t,h1] = E1[x[n,t],h1]
+    y1 = E1[x]
+    # z2_in[n,t,q2,h2] = sum(h1, W2[h1,q2,h2]*y1[n,t,h1]) + b2[q2,h2]
+    z2_in = np.tensordot(y1, W2, axes=([2], [0])) + b2
+    i2 = np.zeros((N, T, H2), _dtype(params))
+    f2 = np.zeros((N, T, H2), _dtype(params))
+    g2 = np.zeros((N, T, H2), _dtype(params))
+    o2 = np.zeros((N, T, H2), _dtype(params))
+    c2 = np.zeros((N, T, H2), _dtype(params))
+    t1 = np.zeros((N, T, H2), _dtype(params))
+    h2 = np.zeros((N, T, H2), _dtype(params))
+    for t in range(T):
+        # z2[n,t,q2,h2] = z2_in[n,t,q2,h2] + sum(j2, h2[n,t-1,j2]*U2[j2,q2,h2])
+        z2 = z2_in[:, t].copy()
+        if t > 0:
+            z2 += np.tensordot(h2[:, t - 1], U2, axes=([1], [0]))
+        # i2[n,t,h2] = sigmoid(z2[n,t,0,h2])
+        i2[:, t] = sigmoid(z2[:, 0])
+        # f2[n,t,h2] = sigmoid(z2[n,t,1,h2])
+        f2[:, t] = sigmoid(z2[:, 1])
+        # g2[n,t,h2] = tanh(z2[n,t,2,h2])
+        g2[:, t] = np.tanh(z2[:, 2])
+        # o2[n,t,h2] = sigmoid(z2[n,t,3,h2])
+        o2[:, t] = sigmoid(z2[:, 3])
+        # c2[n,t,h2] = c2[n,t-1,h2]*f2[n,t,h2] + g2[n,t,h2]*i2[n,t,h2]
+        c2[:, t] = g2[:, t] * i2[:, t]
+        if t > 0:
+            c2[:, t] += c2[:, t - 1] * f2[:, t]
+        # t1[n,t,h2] = tanh(c2[n,t,h2])
+        t1[:, t] = np.tanh(c2[:, t])
+        # h2[n,t,h2] = o2[n,t,h2]*t1[n,t,h2]
+        h2[:, t] = o2[:, t] * t1[:, t]
+    # z3[n,t,k] = sum(h2, h2[n,t,h2]*W3[h2,k]) + b3[k]
+    z3 = np.tensordot(h2, W3, axes=([2], [0])) + b3
+    return {"y1": y1, "i2": i2, "f2": f2, "g2": g2, "o2": o2, "c2": c2, "t1": t1, "h2": h2, "z3": z3}
+
+
+def _loss(params, stored, x, y):
+    """The loss; what only the loss computes and the derivatives read is stored as well."""
+    z3 = stored["z3"]
+    N = z3.shape[0]
+    # m[n,t] = max(k, z3[n,t,k])
+    m = z3.max(axis=2)
+    # s[n,t,k] = z3[n,t,k] - m[n,t]
+    s = z3 - m[:, :, None]
+    # e1[n,t,k] = exp(s[n,t,k])
+    e1 = np.exp(s)
+    # S[n,t] = sum(k, e1[n,t,k])
+    S = e1.sum(axis=2)
+    # L = -sum(n, t, k, y[n,t,k]*(s[n,t,k] - log(S[n,t])))/N
+    L = -(y * (s - np.log(S)[:, :, None])).sum() / N
+    stored.update({"e1": e1, "S": S})
+    return L
+
+
+def _backward(params, stored, x, y):
+    """The derivatives of the loss, from the loss back to the inputs, each shared factor computed once."""
+    W2 = params["W2"]
+    U2 = params["U2"]
+    W3 = params["W3"]
+    y1, i2, f2, g2, o2, c2, t1, h2, e1, S = stored["y1"], stored["i2"], stored["f2"], stored["g2"], stored["o2"], stored["c2"], stored["t1"], stored["h2"], stored["e1"], stored["S"]
+    T = x.shape[1]
+    N = x.shape[0]
+    V1 = 36
+    H1 = 16
+    H2 = 64
+    Q2 = 4
+    # p[n,t,k] = e1[n,t,k]/S[n,t]
+    p = e1 / S[:, :, None]
+    # dz3[n,t,k] = (p[n,t,k] - y[n,t,k])/N
+    dz3 = (p - y) / N
+    # dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[n,t,h2])
+    dW3 = np.tensordot(h2, dz3, axes=([0, 1], [0, 1]))
+    # db3[k] = sum(n, t, dz3[n,t,k])
+    db3 = dz3.sum(axis=(0, 1))
+    # dh2_in[n,t,h2] = sum(k, dz3[n,t,k]*W3[h2,k])
+    dh2_in = np.tensordot(dz3, W3, axes=([2], [1]))
+    dc2 = np.zeros((N, T, H2), _dtype(params))
+    dz2 = np.zeros((N, T, Q2, H2), _dtype(params))
+    for t in reversed(range(T)):
+        # dh2[n,t,h2] = dh2_in[n,t,h2] + sum(q2, h2', dz2[n,t+1,q2,h2']*U2[h2,q2,h2'])
+        dh2 = dh2_in[:, t].copy()
+        if t < T - 1:
+            dh2 += np.tensordot(dz2[:, t + 1], U2, axes=([1, 2], [1, 2]))
+        # do2[n,t,h2] = dh2[n,t,h2]*t1[n,t,h2]
+        do2 = dh2 * t1[:, t]
+        # dc2[n,t,h2] = dh2[n,t,h2]*(1 - t1[n,t,h2]**2)*o2[n,t,h2] + dc2[n,t+1,h2]*f2[n,t+1,h2]
+        dc2[:, t] = dh2 * o2[:, t] * (1 - t1[:, t] ** 2)
+        if t < T - 1:
+            dc2[:, t] += dc2[:, t + 1] * f2[:, t + 1]
+        # df2[n,t,h2] = dc2[n,t,h2]*c2[n,t-1,h2]
+        df2 = np.zeros((N, H2), _dtype(params))
+        if t > 0:
+            df2 += c2[:, t - 1] * dc2[:, t]
+        # dz2[n,t,q2,h2] = where(q2 == 3, 1, 0)*do2[n,t,h2]*o2[n,t,h2]*(1 - o2[n,t,h2]) + where(q2 == 2, 1, 0)*dc2[n,t,h2]*(1 - g2[n,t,h2]**2)*i2[n,t,h2] + where(q2 == 1, 1, 0)*df2[n,t,h2]*f2[n,t,h2]*(1 - f2[n,t,h2]) + where(q2 == 0, 1, 0)*dc2[n,t,h2]*g2[n,t,h2]*i2[n,t,h2]*(1 - i2[n,t,h2])
+        dz2[:, t, 3] += o2[:, t] * do2 * (1 - o2[:, t])
+        dz2[:, t, 2] += dc2[:, t] * i2[:, t] * (1 - g2[:, t] ** 2)
+        dz2[:, t, 1] += f2[:, t] * df2 * (1 - f2[:, t])
+        dz2[:, t, 0] += i2[:, t] * dc2[:, t] * g2[:, t] * (1 - i2[:, t])
+    # dW2[h1,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*y1[n,t,h1])
+    dW2 = np.tensordot(y1, dz2, axes=([0, 1], [0, 1]))
+    # dy1[n,t,h1] = sum(q2, h2, dz2[n,t,q2,h2]*W2[h1,q2,h2])
+    dy1 = np.tensordot(dz2, W2, axes=([2, 3], [1, 2]))
+    # dU2[j2,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*h2[n,t-1,j2])
+    dU2 = np.tensordot(window(h2, 1, (T,), (1,), -1), dz2, axes=([0, 1], [0, 1]))
+    # db2[q2,h2] = sum(n, t, dz2[n,t,q2,h2])
+    db2 = dz2.sum(axis=(0, 1))
+    # dE1[v1,h1] = sum(n, t, dy1[n,t,h1]*where(v1 == x[n,t], 1, 0))
+    dE1 = scatter((V1, H1), (x,), dy1)
+    return {"E1": dE1, "W2": dW2, "U2": dU2, "b2": db2, "W3": dW3, "b3": db3}
+
+
+def forward(params, X):
+    """The prediction (logits) for every example in `X`."""
+    x = inputs(X, _dtype(params))
+    return _forward(params, *x)["z3"]
+
+
+def loss(params, X, Y):
+    """The loss over the examples in `X` with the targets `Y`, a float."""
+    x, y = _examples(X, Y, _dtype(params))
+    return float(_loss(params, _forward(params, *x), *x, *y))
+
+
+def loss_and_gradients(params, X, Y):
+    """The loss, a float, and its derivatives, a dict with the keys and shapes of `params`."""
+    return _pass(params, *_examples(X, Y, _dtype(params)))[:2]
+
+
+def _pass(params, x, y):
+    """Forward and backward: the loss, its derivatives, and what was stored on the way."""
+    stored = _forward(params, *x)
+    value = float(_loss(params, stored, *x, *y))
+    return value, _backward(params, stored, *x, *y), stored
+
+
+def predict(params, X):
+    """The class of every example, an integer array."""
+    return forward(params, X).argmax(axis=-1)
+
+
+def score(params, X, Y):
+    """The share of examples that are classified correctly."""
+    (y,) = targets(Y, _dtype(params))
+    return float(np.mean(predict(params, X) == y.argmax(axis=-1)))
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def sgd(w, g, state, eta, t):
+    """One update of the weight `w` by its gradient `g`, in place."""
+    # w = w - eta*g
+    w -= eta * g
+
+
+def momentum(w, g, state, eta, t, mu=0.9):
+    """One update of the weight `w` by its gradient `g`, in place (Polyak 1964)."""
+    v = state["v"]
+    # v = mu*v + g
+    v[...] = mu * v + g
+    # w = w - eta*v
+    w -= eta * v
+
+
+def nesterov(w, g, state, eta, t, mu=0.9):
+    """One update of the weight `w` by its gradient `g`, in place (Nesterov 1983; Sutskever, Martens, Dahl, Hinton 2013)."""
+    v = state["v"]
+    # v = mu*v + g
+    v[...] = mu * v + g
+    # w = w - eta*(g + mu*v)
+    w -= eta * (mu * v + g)
+
+
+def adagrad(w, g, state, eta, t, epsilon=1e-10):
+    """One update of the weight `w` by its gradient `g`, in place (Duchi, Hazan, Singer 2011)."""
+    v = state["v"]
+    # v = v + g^2
+    v[...] = v + g ** 2
+    # w = w - eta*g/(sqrt(v) + epsilon)
+    w -= eta * g / (np.sqrt(v) + epsilon)
+
+
+def rmsprop(w, g, state, eta, t, rho=0.99, epsilon=1e-08):
+    """One update of the weight `w` by its gradient `g`, in place (Tieleman, Hinton 2012)."""
+    v = state["v"]
+    # v = rho*v + (1 - rho)*g^2
+    v[...] = (1 - rho) * g ** 2 + rho * v
+    # w = w - eta*g/(sqrt(v) + epsilon)
+    w -= eta * g / (np.sqrt(v) + epsilon)
+
+
+def adam(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
+    """One update of the weight `w` by its gradient `g`, in place (Kingma, Ba 2015)."""
+    m = state["m"]
+    v = state["v"]
+    # m = beta_1*m + (1 - beta_1)*g
+    m[...] = (1 - beta_1) * g + beta_1 * m
+    # v = beta_2*v + (1 - beta_2)*g^2
+    v[...] = (1 - beta_2) * g ** 2 + beta_2 * v
+    # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
+    w -= eta * m / ((1 - beta_1 ** t) * (np.sqrt(v / (1 - beta_2 ** t)) + epsilon))
+
+
+def adamw(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08, lambda_=0.01):
+    """One update of the weight `w` by its gradient `g`, in place (Loshchilov, Hutter 2019)."""
+    m = state["m"]
+    v = state["v"]
+    # m = beta_1*m + (1 - beta_1)*g
+    m[...] = (1 - beta_1) * g + beta_1 * m
+    # v = beta_2*v + (1 - beta_2)*g^2
+    v[...] = (1 - beta_2) * g ** 2 + beta_2 * v
+    # w = w - eta*((m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon) + lambda*w)
+    w -= eta * (lambda_ * w + m / ((1 - beta_1 ** t) * (np.sqrt(v / (1 - beta_2 ** t)) + epsilon)))
+
+
+# name: (update, names of its state, usual learning rate, names of its constants)
+OPTIMIZERS = {
+    "sgd": (sgd, (), 0.1, ()),
+    "momentum": (momentum, ("v",), 0.05, ("mu",)),
+    "nesterov": (nesterov, ("v",), 0.05, ("mu",)),
+    "adagrad": (adagrad, ("v",), 0.1, ("epsilon",)),
+    "rmsprop": (rmsprop, ("v",), 0.01, ("rho", "epsilon")),
+    "adam": (adam, ("m", "v"), 0.01, ("beta_1", "beta_2", "epsilon")),
+    "adamw": (adamw, ("m", "v"), 0.01, ("beta_1", "beta_2", "epsilon", "lambda_")),
+}
+
+
+def constant(eta_0, t):
+    """The learning rate after `t` updates: eta_0"""
+    return eta_0
+
+
+def inverse_time(eta_0, t, decay=0.001):
+    """The learning rate after `t` updates: eta_0/(1 + decay*t)"""
+    return eta_0 / (1 + decay * t)
+
+
+def exponential(eta_0, t, decay=0.001):
+    """The learning rate after `t` updates: eta_0*exp(-decay*t)"""
+    return eta_0 * np.exp(-decay * t)
+
+
+def staircase(eta_0, t, factor=0.5, every=1000):
+    """The learning rate after `t` updates: eta_0*factor^floor(t/every)"""
+    return eta_0 * factor ** np.floor(t / every)
+
+
+def cosine(eta_0, t, total=10000):
+    """The learning rate after `t` updates: eta_0*(1 + cos(pi*min(t, total)/total))/2"""
+    return eta_0 * (1 + np.cos(np.pi * np.minimum(t, total) / total)) / 2
+
+
+# name: (learning rate, names of its constants)
+SCHEDULES = {
+    "constant": (constant, ()),
+    "inverse_time": (inverse_time, ("decay",)),
+    "exponential": (exponential, ("decay",)),
+    "staircase": (staircase, ("factor", "every")),
+    "cosine": (cosine, ("total",)),
+}
+
+
+class Trainer:
+    """Mini-batch training: `step` averages the gradient over a batch and updates `params` in place.
+
+    `optimizer` is one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; `schedule` one of
+    constant, inverse_time, exponential, staircase, cosine; their constants (`mu`, `beta_1`, `decay`, …) are given by
+    name. `state` holds the optimiser's arrays by parameter, `steps` counts updates.
+    """
+
+    def __init__(self, params, batch_size=32, optimizer="sgd", learning_rate=None, schedule="constant", **constants):
+        for name, table in ((optimizer, OPTIMIZERS), (schedule, SCHEDULES)):
+            if name not in table:
+                raise ValueError(f"unknown {name!r}: choose one of {', '.join(table)}")
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        self.params = {name: np.array(value) for name, value in params.items()}
+        self.batch_size = batch_size
+        self.optimizer, self.schedule = optimizer, schedule
+        self._update, states, usual, own = OPTIMIZERS[optimizer]
+        self.learning_rate = usual if learning_rate is None else float(learning_rate)
+        self._constants = {k: constants.pop(k) for k in own if k in constants}
+        self._rate, own = SCHEDULES[schedule]
+        self._rate_constants = {k: constants.pop(k) for k in own if k in constants}
+        if constants:
+            raise TypeError(f"{optimizer} and {schedule} have no constant {next(iter(constants))!r}")
+        self.state = {name: {s: np.zeros_like(w) for s in states} for name, w in self.params.items()}
+        self.steps = 0
+
+    def step(self, X, Y):
+        """One update on a batch; returns its loss before the update."""
+        value, gradients, _ = _pass(self.params, *_examples(X, Y, _dtype(self.params)))
+        eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
+        self.steps += 1
+        for name, w in self.params.items():
+            self._update(w, gradients[name], self.state[name], eta, self.steps, **self._constants)
+        return value
+
+
+def _rows(arrays, shapes, rows):
+    return {key: a[rows] if None in shape else a for (key, shape), a in zip(shapes.items(), arrays)}
+
+
+def fit(
+    X,
+    Y,
+    *,
+    epochs=20,
+    batch_size=32,
+    optimizer="adam",
+    learning_rate=0.01,
+    schedule="cosine",
+    seed=0,
+    dtype=DTYPE,
+    params=None,
+    validation=None,
+    checkpoint=None,
+    resume=False,
+    progress=None,
+    **constants,
+):
+    """Train on `X`, `Y`; returns the parameters and the history, a list with a dict for each epoch.
+
+    Every epoch goes once through the examples in a new order (drawn from `seed` and the epoch, so that a resumed run
+    repeats an uninterrupted one to the last bit) in batches of `batch_size`. `validation` is a pair (X, Y) whose score
+    is recorded. `checkpoint` names a file written after every epoch; with `resume` training goes on from it.
+    `progress` is called with the newest record.
+    """
+    x, y = _examples(X, Y, dtype)
+    total = _count(x, y)
+    if total == 0:
+        raise ValueError("there are no examples")
+    if epochs < 1:
+        raise ValueError("epochs must be at least 1")
+    for key, a in zip([*INPUTS, *TARGETS], [*x, *y]):
+        if not np.all(np.isfinite(a)):
+            raise ValueError(f"'{key}' holds values that are not finite numbers")
+    if params is None:
+        shapes = [*INPUTS.values(), *TARGETS.values()]
+        found = {s: n for a, shape in zip([*x, *y], shapes) for s, n in zip(shape, a.shape) if s}
+        params = init(seed, dtype, {s: found[s] for s, n in SIZES.items() if n is None and s in found})
+    trainer = Trainer(params, batch_size, optimizer, learning_rate, schedule, **constants)
+    settings = {
+        "optimizer": optimizer,
+        "learning_rate": trainer.learning_rate,
+        "schedule": schedule,
+        "batch_size": batch_size,
+        "seed": seed,
+        **constants,
+    }
+    history = []
+    if resume and checkpoint is None:
+        raise ValueError("resume needs the checkpoint's file")
+    if checkpoint is not None and os.path.exists(checkpoint):
+        history = _restore(checkpoint, trainer, settings) if resume else _replaceable(checkpoint)
+    for epoch in range(len(history) + 1, epochs + 1):
+        order = np.random.default_rng([seed, epoch]).permutation(total or 1)
+        weighted = 0.0
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch_loss = trainer.step(_rows(x, INPUTS, rows), _rows(y, TARGETS, rows))
+            weighted += batch_loss * len(rows)
+        record = {"epoch": epoch, "loss": weighted / len(order)}
+        if validation is not None:
+            record["score"] = score(trainer.params, *validation)
+        history.append(record)
+        if checkpoint is not None:
+            _checkpoint(checkpoint, trainer, history, settings)
+        if progress is not None:
+            progress(record)
+        if not math.isfinite(record["loss"]):
+            raise FloatingPointError(f"the loss became {record['loss']} in epoch {epoch}: try a smaller learning rate")
+    return trainer.params, history
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def _write(path, arrays):
+    """An .npz file, whole or not at all: written beside, then renamed."""
+    beside = f"{path}.{os.getpid()}.part"
+    try:
+        with open(beside, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
+
+
+def save(path, params):
+    """Write parameters to an .npz file."""
+    _write(path, {f"params/{name}": value for name, value in params.items()})
+
+
+def load(path):
+    """Read parameters from an .npz file that `save` or a checkpoint wrote."""
+    with _open(path) as file:
+        params = {name: file[f"params/{name}"] for name in SHAPES if f"params/{name}" in file}
+    if len(params) < len(SHAPES):
+        raise ValueError(f"{path} does not hold the parameters of this network: {', '.join(SHAPES)}")
+    return params
+
+
+def _open(path):
+    """An .npz file, opened without ever unpickling."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError:
+        raise ValueError(f"{path} is no .npz file") from None
+
+
+def _checkpoint(path, trainer, history, settings):
+    arrays = {f"params/{name}": value for name, value in trainer.params.items()}
+    arrays |= {f"state/{name}/{s}": a for name, state in trainer.state.items() for s, a in state.items()}
+    about = {"steps": trainer.steps, "history": history, "settings": settings}
+    _write(path, {**arrays, "about": np.array(json.dumps(about))})
+
+
+def _about(path):
+    """What a checkpoint says of itself, or None where the file is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return json.loads(str(file["about"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _replaceable(path):
+    """An empty history, if the file there is an older checkpoint and nothing else of the user's."""
+    if _about(path) is None:
+        raise ValueError(f"{path} exists and is no checkpoint: choose another name for the checkpoint")
+    return []
+
+
+def _restore(path, trainer, settings):
+    """Put a checkpoint's arrays into the trainer; returns its history."""
+    about = _about(path)
+    if about is None:
+        raise ValueError(f"{path} is no checkpoint")
+    for key in {**settings, **about["settings"]}:
+        old, new = about["settings"].get(key), settings.get(key)
+        if old != new:
+            raise ValueError(f"{path} was made with {key} {old}, not {new}: resume with the same, or start anew")
+    params = load(path)
+    with np.load(path, allow_pickle=False) as file:
+        for name, w in trainer.params.items():
+            w[...] = params[name]
+            for s, a in trainer.state[name].items():
+                a[...] = file[f"state/{name}/{s}"]
+    trainer.steps = about["steps"]
+    return about["history"]
+
+
+def read_data(path, targets_too=True):
+    """`X` and `Y` from an .npz file that holds them, or from a .csv file whose last columns are the targets."""
+    if str(path).endswith(".npz"):
+        with _open(path) as file:
+            wanted = {"X": INPUTS, "Y": TARGETS} if targets_too and TARGETS else {"X": INPUTS}
+            found = {}
+            for name, arrays in wanted.items():
+                if name in file:
+                    found[name] = file[name]
+                elif all(key in file for key in arrays):
+                    found[name] = {key: file[key] for key in arrays}
+                else:
+                    known = " and ".join(n if len(a) == 1 else ", ".join(a) for n, a in wanted.items())
+                    raise ValueError(f"{path} must hold {known}; it holds {', '.join(file.files) or 'nothing'}")
+            return found["X"], found.get("Y")
+    if not str(path).endswith(".csv"):
+        raise ValueError(f"{path} is neither .npz nor .csv")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error):
+        raise ValueError(f"{path} is no .csv file") from None
+    first = 0
+    try:
+        [float(cell) for cell in rows[0]] if rows else None
+    except ValueError:
+        first = 1  # a header
+    values = []
+    for number, row in enumerate(rows[first:], first + 1):
+        try:
+            values.append([float(cell) for cell in row])
+        except ValueError:
+            raise ValueError(f"{path}, row {number}: not every cell is a number") from None
+        if len(row) != len(values[0]):
+            raise ValueError(f"{path}, row {number}: {len(row)} cells where the first row has {len(values[0])}")
+    if not values:
+        raise ValueError(f"{path} holds no examples")
+    table = np.array(values)
+    count = 1
+    width = sum(SIZES[shape[-1]] or table.shape[1] if len(shape) > 1 else 1 for shape in INPUTS.values())
+    if not targets_too:
+        # a file to train on may be predicted as well: its targets are left out
+        return (table[:, :width] if table.shape[1] == width + count else table), None
+    if table.shape[1] <= count:
+        raise ValueError(f"{path} has {table.shape[1]} columns; inputs come first, then {count} of targets")
+    X, Y = table[:, :-count], table[:, -count:]
+    if np.any(Y != np.round(Y)):
+        raise ValueError(f"{path}: the last column must hold the classes 0, 1, 2, …")
+    Y = Y[:, 0].astype(int)
+    return X, Y
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def check_gradients(seed=0, directions=5):
+    """The largest relative difference between the derivatives and finite differences along random directions."""
+    rng = np.random.default_rng(seed)
+    # odd sizes, none alike, where the network leaves them open
+    sizes = {s: n or 3 + 2 * i for i, (s, n) in enumerate(SIZES.items())}
+    draw = lambda shape: rng.standard_normal([sizes.get(s, 0) if s else 7 for s in shape])  # noqa: E731
+    X = {key: draw(shape) for key, shape in INPUTS.items()}
+    Y = {key: draw(shape) for key, shape in TARGETS.items()}
+    for data in (X, Y):
+        data.update({key: rng.integers(sizes.get(PLACES[key], 3), size=data[key].shape) for key in PLACES if key in data})
+    Y = {key: np.eye(value.shape[-1])[value.argmax(axis=-1)] for key, value in Y.items()}
+    params = init(seed, np.float64, {s: n for s, n in sizes.items() if s in SIZES and SIZES[s] is None})
+    params = {name: w + 0.1 * rng.standard_normal(w.shape) for name, w in params.items()}
+    _, gradients = loss_and_gradients(params, X, Y)
+    norm = lambda arrays: math.sqrt(sum(float(np.sum(a * a)) for a in arrays))  # noqa: E731
+    typical = norm(gradients.values()) / math.sqrt(sum(w.size for w in params.values()))
+    worst, h = 0.0, 1e-5
+    for _ in range(directions):
+        along = {name: rng.standard_normal(w.shape) for name, w in params.items()}
+        along = {name: a / norm(along.values()) for name, a in along.items()}
+        derived = sum(float(np.sum(gradients[name] * along[name])) for name in params)
+        # A short step: a longer one would walk over the kinks of relu and its like.
+        above = loss({name: w + h * along[name] for name, w in params.items()}, X, Y)
+        below = loss({name: w - h * along[name] for name, w in params.items()}, X, Y)
+        numeric = (above - below) / (2 * h)
+        worst = max(worst, abs(derived - numeric) / max(abs(numeric), typical, 1e-12))
+    return worst
+
+
+# ---------------------------------------------------------------------------------------------- command line
+
+
+def main(arguments=None):
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Train and use this network.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("fit", help="train on DATA (.npz with X and Y, or .csv) and save the parameters")
+    training.add_argument("data")
+    training.add_argument("-o", "--output", default="params.npz", help="where the parameters go (params.npz)")
+    training.add_argument("--force", action="store_true", help="overwrite that file if it exists")
+    training.add_argument("--epochs", type=int, default=20)
+    training.add_argument("--batch-size", type=int, default=32)
+    training.add_argument("--optimizer", choices=list(OPTIMIZERS), default="adam")
+    training.add_argument("--learning-rate", type=float, default=0.01)
+    training.add_argument("--schedule", choices=list(SCHEDULES), default="cosine")
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--dtype", choices=["float32", "float64"], default=np.dtype(DTYPE).name)
+    training.add_argument("--checkpoint", help="a file written after every epoch")
+    training.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    prediction = commands.add_parser("predict", help="print a prediction for every example in DATA")
+    prediction.add_argument("data")
+    prediction.add_argument("--params", default="params.npz")
+    checking = commands.add_parser("check", help="compare the derivatives with finite differences")
+    checking.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "fit":
+            if os.path.exists(options.output) and not options.force and not options.resume:
+                raise ValueError(f"{options.output} exists already: use --force to overwrite it, or another -o FILE")
+            X, Y = read_data(options.data)
+            params, history = fit(
+                X,
+                Y,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                optimizer=options.optimizer,
+                learning_rate=options.learning_rate,
+                schedule=options.schedule,
+                seed=options.seed,
+                dtype=np.dtype(options.dtype).type,
+                checkpoint=options.checkpoint,
+                resume=options.resume,
+                progress=lambda r: print(f"epoch {r['epoch']:>4}  loss {r['loss']:.6f}", flush=True),
+            )
+            save(options.output, params)
+            print(f"score on the training data {score(params, X, Y):.4f}")
+            print(f"wrote {options.output}")
+        elif options.command == "predict":
+            X, _ = read_data(options.data, targets_too=False)
+            params = load(options.params)
+            np.savetxt(sys.stdout, np.atleast_1d(predict(params, X)), fmt="%.9g", delimiter=",")
+        else:
+            worst = check_gradients(options.seed)
+            print(f"largest relative difference from finite differences: {worst:.2e}")
+            return int(not worst < 1e-6)
+    except (ValueError, OSError, FloatingPointError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
