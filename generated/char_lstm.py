@@ -102,8 +102,12 @@ def window(x, axis, counts, steps, start, apart=1):
 
 
 def scatter(shape, places, values):
-    """Zeros of this shape with the values added at the places, as often as a place occurs."""
+    """Zeros of this shape with the values added at the places, as often as a place occurs; none beyond the ends."""
     result = np.zeros(shape, values.dtype)
+    inside = np.logical_and.reduce(np.broadcast_arrays(*((p >= 0) & (p < n) for p, n in zip(places, shape))))
+    if not inside.all():
+        places = tuple(np.broadcast_to(p, inside.shape)[inside] for p in places)
+        values = values[inside]
     np.add.at(result, places, values)
     return result
 

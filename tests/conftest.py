@@ -27,7 +27,7 @@ def module_of(tmp_path):
 
     def load(network, **options):
         path = tmp_path / f"emitted_{next(count)}.py"
-        path.write_text(emit(derive(network), **options), encoding="utf-8")
+        path.write_text(emit(network, **options), encoding="utf-8")
         return import_file(path)
 
     return load
