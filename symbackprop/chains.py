@@ -53,7 +53,7 @@ class Chain(Layers):
             after = links[position + 1] if position + 1 < len(links) else end
             if link.name in BRANCHES:
                 branch = self._links(link.inner, current, None)
-                current = self.join(link, current, branch, self.source)
+                current = self.join(link, current, branch, self._count, self.source)
             elif self.layers_named(link.name):
                 current = self._layer(link, current, after)
             elif self.is_activation(link.name):

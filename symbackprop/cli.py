@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     derive.add_argument("network", help=NETWORK_HELP)
     derive.add_argument("--wrt", nargs="+", default=[], metavar="NAME", help="differentiate with respect to these arrays")
     derive.add_argument("--form", choices=["index", "matrix", "scalar"], default="index")
-    derive.add_argument("--format", choices=["text", "latex", "markdown", "json"], default="text")
+    derive.add_argument("--format", choices=["text", "latex", "markdown", "html", "json"], default="text")
+    derive.add_argument("--values", type=Path, metavar="FILE", help="numbers for the page: arrays by name in a TOML or JSON file")
+    derive.add_argument("--seed", type=int, default=0, help="of the numbers that are not given (html)")
     _output(derive, required=False)
     derive.set_defaults(run=_derive)
 
@@ -116,8 +118,11 @@ def _deliver(text: str, options: argparse.Namespace) -> int:
 def _derive(options: argparse.Namespace) -> int:
     from .derive import derive
     from .explain import explain
+    from .numbers import read_values
 
-    return _deliver(explain(derive(options.network, options.wrt), options.format, options.form), options)
+    values = read_values(options.values) if options.values is not None else None
+    derivation = derive(options.network, options.wrt)
+    return _deliver(explain(derivation, options.format, options.form, values, options.seed), options)
 
 
 def _check(options: argparse.Namespace) -> int:

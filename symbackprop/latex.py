@@ -85,6 +85,10 @@ class LatexWriter(Writer):
         return self.expression(i)
 
     def element(self, e: Element) -> str:
+        kind = self.style.kinds.get(e.name)
+        return rf"\kind{{{kind}}}{{{self._element(e)}}}" if kind else self._element(e)
+
+    def _element(self, e: Element) -> str:
         shown = [self.index(i) for i in e.indices if base_name(str(i)) not in self.style.hidden]
         array = self.style.adjoints.get(e.name)
         if array in self.style.deltas:
@@ -113,7 +117,7 @@ class LatexWriter(Writer):
 
     def power(self, base: Expr, exponent: Expr) -> tuple[str, int]:
         text = self.expression(base, ATOM)
-        if isinstance(base, Element) and ("^" in text or "'" in text):
+        if isinstance(base, Element) and ("^" in text or "'" in text) and not text.startswith(r"\left("):
             text = self.bracket(text)
         return f"{text}^{{{self.expression(exponent)}}}", POWER
 
@@ -137,6 +141,10 @@ class LatexWriter(Writer):
         return r"\pi"
 
     def call(self, c: Call) -> str:
+        text = self._call(c)
+        return rf"\kind{{activation}}{{{text}}}" if any(c.orders) and self.style.kinds else text
+
+    def _call(self, c: Call) -> str:
         name = self.style.functions.get(c.name) or latex_name(c.name)
         if any(c.orders[1:]):
             parts = "".join(str(k + 1) * o for k, o in enumerate(c.orders))

@@ -369,8 +369,8 @@ class Layers(Assembly):
 
     # ------------------------------------------------------------------ branches
 
-    def join(self, link: Link, before: Current, after: Current, source: Source) -> Current:
-        """`residual`: x + f(x); `concat`: x with f(x) behind it along the last axis."""
+    def join(self, link: Link, before: Current, after: Current, count: int, source: Source) -> Current:
+        """`residual`: x + f(x); `concat`: x with f(x) behind it along the last axis; named after the last layer of the branch."""
         if len(before.axes) != len(after.axes):
             raise NetworkError(
                 f"'{link.name}' needs a branch that keeps the number of axes; it goes from {len(before.axes) - 1} to "
@@ -381,7 +381,7 @@ class Layers(Assembly):
         for one, other in zip(shared, after.axes, strict=False):
             if wrong := self.scope.sizes.unify(one, other):
                 raise NetworkError(f"'{link.name}' needs a branch that keeps the shape: {wrong}", source.place(link.at))
-        name = self.scope.fresh("r")
+        name = f"x{count}" if f"x{count}" not in self.scope.axes else self.scope.fresh(f"x{count}_")
         x = [index(i) for i in before.axes]
         if link.name == "residual":
             terms = (Term(Element(before.name, *x)), Term(Element(after.name, *x)))

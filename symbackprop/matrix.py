@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import sympy
@@ -75,14 +75,19 @@ class _Matrices:
             if array in self.style.deltas:
                 delta = "Δ" if rank == 2 else "δ"
                 latex = r"\Delta" if rank == 2 else r"\delta"
-                return f"{latex}^{{({array[1:]})}}" if self.latex else f"{delta}{array[1:]}"
-            inner = self.name(Element(array, *e.indices))
-            loss = self.writer.element(Element(self.style.loss))
-            return rf"\frac{{\partial {loss}}}{{\partial {inner}}}" if self.latex else f"∂{loss}/∂{inner}"
+                return self._marked(e, f"{latex}^{{({array[1:]})}}") if self.latex else f"{delta}{array[1:]}"
+            plain = _Matrices(replace(self.style, kinds={}), self.latex, self.frame)
+            inner, loss = plain.name(Element(array, *e.indices)), plain.writer.element(Element(self.style.loss))
+            return self._marked(e, rf"\frac{{\partial {loss}}}{{\partial {inner}}}") if self.latex else f"∂{loss}/∂{inner}"
         name = e.name
         if rank == 2 and (len(name) == 1 or not name[1].isalpha()):
             name = name[0].upper() + name[1:]
-        return self.writer.element(Element(name))
+        plain = type(self.writer)(replace(self.style, kinds={})).element(Element(name))
+        return self._marked(e, plain) if self.latex else plain
+
+    def _marked(self, e: Element, text: str) -> str:
+        kind = self.style.kinds.get(e.name)
+        return rf"\kind{{{kind}}}{{{text}}}" if kind else text
 
     def term(self, term: Term) -> str:
         """A term: scalars, then what multiplies element by element, then the contraction."""
@@ -181,6 +186,8 @@ class _Matrices:
         return self._transposed(text) if natural != list(axes) else text
 
     def _transposed(self, text: str) -> str:
+        if self.latex and (marked := re.fullmatch(r"\\kind\{(\w+)\}\{(.*)\}", text)) and r"\kind" not in marked[2]:
+            return rf"\kind{{{marked[1]}}}{{{self._transposed(marked[2])}}}"
         if self.latex and (layer := re.fullmatch(r"([^\s{}^]+)\^\{(\(\d+\))\}", text)):
             return rf"{layer[1]}^{{{layer[2]}\top}}"
         if not self.latex and "∂" in text and not text.startswith("("):

@@ -218,7 +218,7 @@ def _train_in(
     dtype = str(defaults.get("dtype", "float64"))
     path = work / "network.py"
     write_text(path, emit(derivation, dtype=dtype, sizes=infer_sizes(network, x, y)))  # type: ignore[arg-type]
-    write_text(work / "derivation.md", explain(derivation, "markdown"))
+    write_text(work / "derivation.html", explain(derivation, "html"))
     module = load_module(path)
     training, held_out = split(x, y, float(defaults.get("held_out", 0.2)), seed)
     epochs = int(defaults.get("epochs", 100))

@@ -52,7 +52,8 @@ class Style:
 
     `names` maps an array to a display name (LaTeX in the LaTeX writer); `adjoints` maps the name of a derivative to its
     array: for people it reads ∂L/∂a, or δ for the arrays in `deltas`; where the network is `layered`, the number at the
-    end of a name is its layer; `hidden` are indices that are not shown.
+    end of a name is its layer; `hidden` are indices that are not shown. `kinds` says what
+    arrays are (weight, signal, upstream), so that a page can colour them.
     """
 
     order: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -64,6 +65,7 @@ class Style:
     deltas: frozenset[str] = frozenset()
     loss: str = "L"
     layered: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict[str, str])
     hidden: frozenset[str] = frozenset()
 
 

@@ -30,7 +30,7 @@ def test_train_digits_reaches_96_percent_and_says_what_it_wrote(tmp_path):
     assert score >= 96
     assert done.stdout.count("epoch") >= 5
     files = sorted(p.name for p in (tmp_path / "digits-trained").iterdir())
-    assert files == ["derivation.md", "network.py", "params.npz"]
+    assert files == ["derivation.html", "network.py", "params.npz"]
     for name in files:
         assert f"wrote digits-trained/{name}" in done.stdout
     again = run("train", "digits", "--epochs", "1", cwd=tmp_path)

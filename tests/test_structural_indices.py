@@ -178,7 +178,7 @@ def test_layer_norm_in_closed_form():
 
 def test_layer_norm_within_a_residual_branch():
     form = written("T x 4 -> dense(4) -> residual(layer_norm -> dense(4)) -> dense(2) -> squared_error")
-    assert form["dz1"].startswith("dr1[n,t,h1] + r2[n,t]*(dh2[n,t,h1] - h2[n,t,h1]*mean(h1', ")
+    assert form["dz1"].startswith("dx3[n,t,h1] + r2[n,t]*(dh2[n,t,h1] - h2[n,t,h1]*mean(h1', ")
 
 
 def test_batch_norm_in_three_terms():
