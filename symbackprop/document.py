@@ -53,6 +53,7 @@ class Explanation:
     # ------------------------------------------------------------------ formulas
 
     def formula(self, expr: Expr) -> Formula:
+        """An expression in both forms."""
         return Formula(TextWriter(self.style).expression(expr), LatexWriter(self.latex(self.style)).expression(expr))
 
     def latex(self, style: Style) -> Style:
@@ -62,6 +63,7 @@ class Explanation:
         return replace(style, functions=symbols)
 
     def equation(self, equation: Equation, style: Style | None = None, form: Form = "index") -> Formula:
+        """An equation in both forms, as a matrix formula where that is asked for and there is one."""
         style = style or self.style
         if form == "matrix":
             text = matrix_equation(equation, style, latex=False)
@@ -73,6 +75,7 @@ class Explanation:
     # ------------------------------------------------------------------ the document
 
     def document(self) -> dict[str, Any]:
+        """Everything that a template of a whole document lays out."""
         network = self.network
         scalars = [f for formulas in self.scalars().values() for f in formulas] if self.form == "scalar" else []
         return {
@@ -95,12 +98,15 @@ class Explanation:
 
     @property
     def layout(self) -> Form:
+        """How equations are written where each weight by name is asked for as well."""
         return "matrix" if self.form == "matrix" else "index"
 
     def scalars(self) -> dict[str, list[Formula]]:
+        """The results weight by weight, empty where there are too many."""
         return scalar_results(self.derivation, self.style, self.latex(self.style))
 
     def gradients(self) -> list[Equation]:
+        """The equations of what was asked for."""
         by_name = {e.name: e for e in self.derivation.equations}
         return [by_name[self.derivation.adjoints[w]] for w in self.derivation.wrt]
 
@@ -146,6 +152,7 @@ class Explanation:
         return found
 
     def conventions(self) -> list[str]:
+        """What holds throughout, in sentences."""
         network = self.network
         lines = [f"The scalar that is differentiated is {network.loss}."]
         if network.batch is not None:
@@ -201,6 +208,7 @@ class Explanation:
         return Formula(text, LatexWriter(self.latex(self.style)).term(Term(value, over))[0])
 
     def partial(self, above: Element, below: Element) -> Formula:
+        """The symbol of a local derivative."""
         text, latex = TextWriter(self.style), LatexWriter(self.latex(self.style))
         return Formula(
             f"∂{text.element(above)}/∂{text.element(below)}",
@@ -208,6 +216,7 @@ class Explanation:
         )
 
     def facts(self) -> list[Formula]:
+        """The facts that were used or found."""
         result: list[Formula] = []
         for f in self.derivation.facts:
             if f.why == "definition":
@@ -223,6 +232,7 @@ class Explanation:
         return result
 
     def function_formulas(self) -> list[Formula]:
+        """The formulas of the functions."""
         result: list[Formula] = []
         for f in self.network.functions:
             if f.body is None:
@@ -265,6 +275,7 @@ class Explanation:
         return result
 
     def use(self, step: Step) -> dict[str, Any]:
+        """One use of an array: its local derivative before and after the formula of a function was put in."""
         partial, before = self.partial(step.target, step.source), self.local(step, step.before)
         text, latex = f"{partial.text} = {before.text}", f"{partial.latex} = {before.latex}"
         if step.local != step.before:
@@ -294,6 +305,7 @@ class Explanation:
     # ------------------------------------------------------------------ JSON
 
     def as_json(self) -> dict[str, Any]:
+        """The derivation for programs."""
         derivation, plain = self.derivation, Writer(self.style)
         shapes = shapes_of(self.network, (*self.network.equations, *derivation.equations))
         planner = Planner(Names(("np",)), replace(self.style, adjoints={}), shapes=shapes)

@@ -75,16 +75,18 @@ def graph_of(network: Network) -> Graph:
     equations = unrolled if unrolled is not None else list(network.equations)
     roles = {a.name: a.role for a in network.arrays}
     for equation in equations:
-        target = _key(equation.target)
+        target = _key(equation.target, graph.units)
         graph.nodes.setdefault(target, Node(equation.target, "loss" if equation.name == network.loss else "stored"))
         for body in (cast(Expr, a) for t in equation.terms for a in sympy.Add.make_args(t.body)):
             weights = tuple(e for e in elements_of(body) if roles.get(e.name) == "parameter")
+            if not graph.units:
+                weights = tuple(dict.fromkeys(Element(w.name) for w in weights))
             signals = [e for e in elements_of(body) if roles.get(e.name) not in ("parameter", "constant")]
             for e in signals:
                 if e.name == equation.name:
                     continue
-                graph.nodes.setdefault(_key(e), Node(e, roles.get(e.name, "stored")))
-                _add(graph, Edge(_key(e), target, weights))
+                graph.nodes.setdefault(_key(e, graph.units), Node(e, roles.get(e.name, "stored")))
+                _add(graph, Edge(_key(e, graph.units), target, weights))
             if not signals and weights:
                 _add(graph, Edge("", target, weights))
     _lay_out(graph, equations)
@@ -100,9 +102,9 @@ def _add(graph: Graph, edge: Edge) -> None:
     graph.edges.append(edge)
 
 
-def _key(e: Element) -> str:
-    """One node for an array, or for a unit of it where its place is a number."""
-    places = [str(i) for i in e.indices if i.is_Integer]
+def _key(e: Element, units: bool) -> str:
+    """One node for an array, or for each unit of it, whose place is a number."""
+    places = [str(i) for i in e.indices if i.is_Integer] if units else []
     return "_".join([e.name, *places])
 
 
@@ -139,7 +141,11 @@ def _unrolled(network: Network) -> list[Equation] | None:
 
 def _lay_out(graph: Graph, equations: Sequence[Equation]) -> None:
     """Columns by the longest way from an input, rows centred."""
-    order = [_key(e.target) for group in groups_of(equations) for e in group] if not graph.units else [_key(e.target) for e in equations]
+    order = (
+        [_key(e.target, graph.units) for group in groups_of(equations) for e in group]
+        if not graph.units
+        else [_key(e.target, graph.units) for e in equations]
+    )
     column = dict.fromkeys(graph.nodes, 0)
     into: dict[str, list[str]] = {}
     for edge in graph.edges:

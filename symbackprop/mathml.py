@@ -12,7 +12,7 @@ import html
 import re
 
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|[{}^_&]|[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?|\s+|.", re.DOTALL)
-_GREEK = dict(
+_GREEK: dict[str, str] = dict(
     zip(
         (
             "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
@@ -91,19 +91,23 @@ class _Reader:
 
     def row(self, ends: tuple[str, ...] = ("",)) -> str:
         """Atoms with their indices and powers up to one of the ends, which is not taken."""
-        parts: list[str] = []
+        return "".join(self.parts(ends))
+
+    def parts(self, ends: tuple[str, ...]) -> list[str]:
+        """The elements of a row."""
+        found: list[str] = []
         while self.peek() not in ends:
-            parts.append(self.scripted())
-        return "".join(parts)
+            found.append(self.scripted())
+        return found
 
     def group(self) -> str:
         """`{…}`, or one atom."""
         if self.peek() != "{":
             return self.atom()
         self.take()
-        inside = self.row(("}",))
+        inside = self.parts(("}",))
         self.take()
-        return f"<mrow>{inside}</mrow>"
+        return inside[0] if len(inside) == 1 else f"<mrow>{''.join(inside)}</mrow>"
 
     def text(self) -> str:
         """The characters within `{…}`, as they stand."""
@@ -190,7 +194,13 @@ class _Reader:
                 return f"<msqrt>{self.group()}</msqrt>"
             case "kind":
                 kind = self.text()
-                return f'<mrow class="k{KINDS[kind]}">{self.group().removeprefix("<mrow>").removesuffix("</mrow>")}</mrow>'
+                self.take()
+                inside = self.parts(("}",))
+                self.take()
+                one = re.fullmatch(r"<(\w+)>(.*)</\1>", inside[0], re.DOTALL) if len(inside) == 1 else None
+                if one is not None and one[1] in ("mi", "mn", "msub", "msup", "msubsup", "mfrac"):
+                    return f'<{one[1]} class="k{KINDS[kind]}">{one[2]}</{one[1]}>'
+                return f'<mrow class="k{KINDS[kind]}">{"".join(inside)}</mrow>'
             case "hat":
                 return f"<mover>{self.group()}<mo>^</mo></mover>"
             case "mathrm" | "operatorname" | "text":
@@ -238,4 +248,3 @@ class _Reader:
 
 def _named(token: str) -> str:
     return _GREEK.get(token[1:], token) if token[0] == "\\" else token
-

@@ -128,7 +128,9 @@ def _sizes(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     for _ in network.indices:
         for i in network.indices:
             if i.size not in numbers and i.formula is not None:
-                value = i.formula.xreplace({s: sympy.Integer(numbers[s.name]) for s in i.formula.free_symbols if s.name in numbers})
+                value = i.formula.xreplace(
+                    {s: sympy.Integer(numbers[s.name]) for s in i.formula.free_symbols if s.name in numbers}
+                )
                 if value.is_Integer:
                     numbers[i.size] = int(value)
     return numbers
@@ -253,7 +255,9 @@ def differences(derivation: Derivation, point: Point) -> list[tuple[str, tuple[i
         for name in derivation.wrt:
             place = max(point.values[name], key=lambda p: abs(point.values[derivation.adjoints[name]].get(p, 0)))
             h = mpmath.mpf(10) ** -8
-            ends = [_loss_at(derivation, point, {name: {**point.values[name], place: point.values[name][place] + s}}) for s in (h, -h)]
+            ends = [
+                _loss_at(derivation, point, {name: {**point.values[name], place: point.values[name][place] + s}}) for s in (h, -h)
+            ]
             quotient = (ends[0] - ends[1]) / (2 * h)
             found.append((name, place, point.values[derivation.adjoints[name]].get(place, mpmath.mpf(0)), quotient))
     return found
@@ -266,7 +270,9 @@ def _loss_at(derivation: Derivation, point: Point, changed: Mapping[str, Values]
     return evaluate(network.equations, start, point.sizes, point.functions.values(), point.names)[network.loss][()]
 
 
-def one_step(derivation: Derivation, point: Point, rate: float) -> tuple[list[tuple[str, tuple[int, ...], Any, Any, Any]], Any, Any]:
+def one_step(
+    derivation: Derivation, point: Point, rate: float
+) -> tuple[list[tuple[str, tuple[int, ...], Any, Any, Any]], Any, Any]:
     """One step of gradient descent: (array, place, before, derivative, after) for every weight, the loss before and after."""
     rows: list[tuple[str, tuple[int, ...], Any, Any, Any]] = []
     changed: dict[str, Values] = {}
@@ -280,4 +286,3 @@ def one_step(derivation: Derivation, point: Point, rate: float) -> tuple[list[tu
             rows.append((name, place, value, slope, changed[name][place]))
     before = point.values[derivation.network.loss][()]
     return rows, before, _loss_at(derivation, point, changed)
-

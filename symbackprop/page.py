@@ -20,7 +20,9 @@ from .graph import Graph, graph_of, paths_to_loss, weights_of
 from .latex import LatexWriter
 from .mathml import KINDS as CLASSES
 from .mathml import mathml
+from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Step, elements_of
+
 from .numbers import Point, differences, one_step, point_of, shown, with_numbers
 from .numpy_text import Names
 from .plan import Planner
@@ -58,7 +60,8 @@ class _Page:
         self.style: Style = self.writing.latex(self.writing.style)
         self.forward: Style = self.writing.latex(self.writing.forward_style)
         self.graph = graph_of(self.network)
-        self.alike = _ALIKE if len(self.network.equations) <= _LONG else 2
+        self.long = len(self.network.equations) > _LONG
+        self.alike = 2 if self.long else _ALIKE
         self.point = self._point(values, seed)
         self.given = values is not None
 
@@ -71,7 +74,7 @@ class _Page:
             for i in {*e.target.letters, *(i for t in e.terms for i in t.over)}:
                 work *= numbers[i.name.rstrip("'")]
             cells += work
-        small = cells <= 40_000 and len(self.network.equations) <= _LONG
+        small = cells <= 40_000 and not self.long
         return point_of(self.derivation, values, seed) if small or values is not None else None
 
     # ------------------------------------------------------------------ the document
@@ -86,7 +89,9 @@ class _Page:
             "answer": answer[0],
             "answer_more": answer[1:],
             "conventions": self.writing.conventions(),
-            "forward": self._merged([self._equation(e, self.forward, self.writing.forward_style) for e in self.network.equations]),
+            "forward": self._merged(
+                [self._equation(e, self.forward, self.writing.forward_style) for e in self.network.equations]
+            ),
             "facts": [self._math(f) for f in self.writing.facts()],
             "functions": [self._math(f) for f in self.writing.function_formulas()],
             "kinds": [(CLASSES[k], words) for k, words in KINDS.items() if any(s.kind == k for s in self.derivation.steps)],
@@ -97,7 +102,7 @@ class _Page:
             "stored": self._stored(),
             "numbers": self._numbers(),
             "training": self._training(),
-            "updates": [self._math(f) for f in self.writing.updates()],
+            "updates": self._merged(self.writing.updates()[: 1 if self.long else None]),
         }
 
     @staticmethod
@@ -132,6 +137,8 @@ class _Page:
         """Which derivative is used where: one row for each kind of local derivative."""
         formulas: list[tuple[str, Formula, Formula]] = []
         for s in self.derivation.steps:
+            if self.long and s.kind == "one":
+                continue  # sums of plain ones would only fill a long table
             left, value = self.writing.partial(s.target, s.source), self.writing.local(s, s.local)
             both = Formula(f"{left.text} = {value.text}", rf"{left.latex} = \kind{{{s.kind}}}{{{_plain(value.latex)}}}")
             formulas.append((s.kind, both, self.writing.formula(s.adjoint)))
@@ -151,7 +158,9 @@ class _Page:
                 done.add(found[0])
                 both = Formula(found[0], _general(both.latex, found[1]))  # noqa: PLW2901
                 place = Formula(place.text, _general(place.latex, found[1]))  # noqa: PLW2901
-            rows.append({"kind": CLASSES[kind], "words": KINDS[cast(Any, kind)], "formula": self._math(both), "place": self._math(place)})
+            rows.append(
+                {"kind": CLASSES[kind], "words": KINDS[cast(Any, kind)], "formula": self._math(both), "place": self._math(place)}
+            )
         return rows
 
     # ------------------------------------------------------------------ steps and results
@@ -183,15 +192,20 @@ class _Page:
         rewrites = [r for r in self.derivation.rewrites if r.after.name == raw.name]
         place = bool(raw.terms) and raw.terms[0].reduce == "argmax"
         lines: list[dict[str, Any]] = []
-        for s in own:
-            lines.append({"rule": "local derivative", "why": _why(s), "formula": self._math(self._use(s)), "kind": CLASSES[s.kind]})
+        # In a long network the table above holds the local derivatives; here they would make the page heavy.
+        for s in () if self.long else own:
+            lines.append(
+                {"rule": "local derivative", "why": _why(s), "formula": self._math(self._use(s)), "kind": CLASSES[s.kind]}
+            )
         rule = "place of the greatest value" if place else "chain rule"
         why = (
             "the first place that attains the greatest value gets the whole derivative"
             if place
-            else "every use contributes: the derivative from above times the local one, summed over what the array does not have"
+            else "for every use: what comes from above times the local derivative, summed"
         )
-        lines.append({"rule": rule, "why": why, "formula": self._math(self._equation(raw, self.style, self.writing.style)), "kind": ""})
+        lines.append(
+            {"rule": rule, "why": why, "formula": self._math(self._equation(raw, self.style, self.writing.style)), "kind": ""}
+        )
         lines += [
             {
                 "rule": r.rule,
@@ -201,6 +215,8 @@ class _Page:
             }
             for r in rewrites
         ]
+        if kept and not layers:
+            lines[-1]["formula"] = None  # it stands above
         return {"essential": self._math(essential), "layers": layers, "lines": lines, "kept": kept}
 
     def _use(self, s: Step) -> Formula:
@@ -244,7 +260,7 @@ class _Page:
                     "name": array[e.name],
                     "layers": layers,
                     "index": self._math(self._equation(e, self.style, self.writing.style)),
-                    "matrix": self._math(matrix),
+                    "matrix": self._math(matrix) if matrix_equation(e, self.writing.style, latex=False) is not None else None,
                     "scalar": [self._math(f) for f in scalars.get(array[e.name], [])],
                     "numpy": "\n".join(planner.statement(e).lines),
                     "shapes": self._shapes(e),
@@ -279,7 +295,9 @@ class _Page:
                 whole = Element(e.name)
                 name = Formula(e.name, LatexWriter(self.style).element(whole))
                 users = [
-                    self._math(Formula(TextWriter(self.writing.style).element(Element(self.derivation.adjoints[u])), self._adjoint(u)))
+                    self._math(
+                        Formula(TextWriter(self.writing.style).element(Element(self.derivation.adjoints[u])), self._adjoint(u))
+                    )
                     for u in later[e.name]
                     if u in self.derivation.adjoints
                 ]
@@ -327,7 +345,12 @@ class _Page:
                     "y2": target.y,
                     "bend": source is not None and target.column - source.column > 1 and abs(y1 - target.y) < 1,
                     "weights": [
-                        {"id": _slug(text.element(w)), "label": _short(text.element(w if graph.units else Element(w.name))), "value": self._at(w), "slope": self._slope(w)}
+                        {
+                            "id": _slug(text.element(w)),
+                            "label": _short(text.element(w if graph.units else Element(w.name))),
+                            "value": self._at(w),
+                            "slope": self._slope(w),
+                        }
                         for w in edge.weights
                     ],
                 }
@@ -347,7 +370,9 @@ class _Page:
 
     def _at(self, e: Element) -> str:
         """The value of a node for the first example, if it is one number."""
-        if self.point is None or (not self.graph.units and any(True for i in e.indices if not i.is_Integer) and not self._single(e)):
+        if self.point is None or (
+            not self.graph.units and any(True for i in e.indices if not i.is_Integer) and not self._single(e)
+        ):
             return ""
         return shown(self._cell(e.name, e)).replace(r" \cdot 10^{", "e").rstrip("}")
 
@@ -373,7 +398,7 @@ class _Page:
         loss, large = self.network.loss, len(self.graph.nodes) > 40
         steps = {(s.target.name, s.source.name): s for s in self.derivation.steps}
         for weight in weights_of(self.graph):
-            paths, more = paths_to_loss(self.graph, weight, loss, 3 if large else 24)
+            paths, more = paths_to_loss(self.graph, weight, loss, 1 if large else 24)
             lines: list[dict[str, Any]] = []
             for path in paths:
                 names = [weight.name, *(self.graph.nodes[n].element.name for n in path)]
@@ -439,7 +464,10 @@ class _Page:
             left = LatexWriter(style).element(cast(Element, equation.target.xreplace(at)))
             line, value = found
             same = line.strip("()") == value
-            row["numbers"] = {"math": mathml(f"{left} = {line}" + ("" if same else f" = {value}"), annotated=False), "text": value}
+            row["numbers"] = {
+                "math": mathml(f"{left} = {line}" + ("" if same else f" = {value}"), annotated=False),
+                "text": value,
+            }
         return row
 
     def _training(self) -> dict[str, Any] | None:
@@ -544,5 +572,3 @@ def _ranges(numbers: Sequence[int]) -> str:
     if ordered == list(range(ordered[0], ordered[-1] + 1)):
         return f"{ordered[0]}, …, {ordered[-1]}"
     return ", ".join(map(str, ordered))
-
-

@@ -284,7 +284,7 @@ POSITIONS = Layer("positions", lambda w, x: x + _sinusoids(*x.shape[1:]))
 
 
 def through(layers, values, x, numbers):
-    """The prediction of the layers, numbered by `numbers`, from all values by name."""
+    """The prediction of the layers, numbered by `numbers` but for branches and activations, from all values by name."""
     for layer in layers:
         if layer.inner or layer.text in ACTIVATE:
             x = layer.apply(x, *([through(layer.inner, values, x, numbers)] if layer.inner else []))
@@ -343,7 +343,7 @@ def compare(module_of, shape, layers, examples=3, steps=5, seed=0, inputs=normal
     assert value == module.loss(*given) == pytest.approx(expected.item(), rel=TOLERANCE)
     assert gradients.keys() == params.keys()
     right = {k: torch.zeros_like(w) if w.grad is None else w.grad for k, w in tensors.items()}
-    floor = 1e-5 * max(g.abs().max().item() for g in right.values())
+    floor = 1e-4 * max(g.abs().max().item() for g in right.values())
     for name, g in gradients.items():
         close(g, right[name], floor)
     close(module.forward(params, data), by_torch(layers, params, data, training=False)[0])
@@ -438,6 +438,8 @@ CASES = [
     (IMAGE, [dense(2), branch("concat", conv(3, (3, 1), "tanh", padding=(1, 0))), conv(2, 2)]),
     (SEQUENCE, [dense(2), branch("concat", recurrent("rnn", 3), dense(1)), recurrent("rnn", 2)]),
     ((5,), [dense(3), branch("residual", branch("concat", dense(2, "tanh")), dense(3)), branch("concat", rms_norm()), dense(2)]),
+    (("T", 4), [branch("residual", layer_norm(), attention(2)), branch("residual", layer_norm(), dense(6), dense(4))]),
+    ((4,), [dense(3), branch("concat", layer_norm()), branch("residual", rms_norm()), layer_norm(), group_norm(2)]),
 ]
 
 
@@ -452,11 +454,6 @@ FAULTS = [
     ("groups without bias compute zero", (5, 4, 3), [dense(4), conv(4, (3, 2), groups=2, bias=False)]),
     ("one step alone", (1, 3), [dense(2), recurrent("rnn", 3)]),
     ("a size of zero first", IMAGE, [dense(2), conv(3, 2, padding=(0, 1))]),
-    (
-        "a branch takes the name of a later array",
-        ("T", 4),
-        [branch("residual", layer_norm(), attention(2)), branch("residual", layer_norm(), dense(4))],
-    ),
     (
         "an activation takes the name of a later array",
         (4,),
@@ -506,16 +503,16 @@ TIES = [
     ((7, 6, 2), [conv(3, 1), pool("max", (3, 2), stride=(2, 1), padding=1)]),
     ((7, 6, 2), [conv(3, 1), pool("max", (2, 4), padding=(1, 2))]),
     ((7, 6, 2), [conv(3, 1), pool("max", 3, stride=1)]),
-    ((7, 6, 2), [conv(3, 1), global_pool("max")]),
+    ((4, 3, 5), [conv(3, 1), global_pool("max")]),
 ]
 
 
-@pytest.mark.parametrize("weights", [integers(-1, 2), integers(-3, -1)], ids=["about zero", "below zero"])
+@pytest.mark.parametrize("below", [False, True], ids=["about zero", "below zero"])
 @pytest.mark.parametrize(("shape", "layers"), TIES, ids=itertools.starmap(spell_chain, TIES))
-def test_the_first_of_equal_values_is_the_largest_and_padding_never_is(shape, layers, weights, module_of):
-    below = weights(np.random.default_rng(0), 9).max() < -1
-    inputs = integers(0, 3) if below and "conv" in layers[0].text else integers(-3, -1) if below else integers(-1, 2)
-    compare(module_of, shape, layers, inputs=inputs, weights=weights)
+def test_the_first_of_equal_values_is_the_largest_and_padding_never_is(shape, layers, below, module_of):
+    about, negative = integers(-1, 2), integers(-3, 0)
+    inputs = negative if layers[0].text.startswith("learned") else integers(0, 3)  # with negative weights all is below zero
+    compare(module_of, shape, layers, inputs=inputs if below else about, weights=negative if below else about)
 
 
 @pytest.mark.parametrize("shape", [(5,), ("T", 5), (4, 3, 5)], ids=str)
@@ -681,8 +678,7 @@ def networks(draw):
             3: [_anywhere, _windows, _windows, _to_vector],
         }
         layer, after = pick(kinds[len(shape)])(pick, shape)
-        masked = any("mask=true" in other.text for other in (*layers, layer))
-        if not (masked and shape[:-1] != start[:-1] and "mask" in layer.text):  # one mask for the sequence as it comes in
+        if "mask=true" not in layer.text or shape[:-1] == start[:-1]:  # the mask is that of the sequence as it comes in
             layers, shape = [*layers, layer], after
     return start, layers if layers[1:] else [*layers, dense(2)]
 
