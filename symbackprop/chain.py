@@ -42,11 +42,11 @@ def parse_chain(source: Source) -> tuple[Shape, list[Link]]:
     return shape, links
 
 
-def _shape(reader: Reader) -> Shape:
+def _shape(reader: Reader, least: int = 1) -> Shape:
     at, sizes = reader.token.at, list[int | str]()
     while True:
         token = reader.take()
-        if token.kind == "number" and token.text.isdigit() and 0 < int(token.text[:12]) <= 10**9:
+        if token.kind == "number" and token.text.isdigit() and least <= int(token.text[:12]) <= 10**9:
             sizes.append(int(token.text))
         elif token.kind == "name":
             # `28x28x1` is read as the number 28 and the name x28x1.
@@ -100,7 +100,7 @@ def _link(reader: Reader) -> Link:
 def _argument(reader: Reader) -> Node:
     """A value, or sizes such as `3x3`."""
     if reader.token.kind == "number" and re.fullmatch(r"(x\d+)+", reader.peek(1).text):
-        return _shape(reader)
+        return _shape(reader, least=0)
     return reader.expression()
 
 

@@ -57,7 +57,7 @@ class Chain(Layers):
             elif self.layers_named(link.name):
                 current = self._layer(link, current, after)
             elif self.is_activation(link.name):
-                name = f"a{self._count}" if f"a{self._count}" not in self.scope.axes else self.scope.fresh("a")
+                name = f"a{self._count}" if f"a{self._count}" not in self.scope.axes else self.scope.fresh(f"a{self._count}_")
                 current = self._activation(link, name, str(self._count), current, self.source)
             else:
                 if self._is_loss(link.name):

@@ -21,6 +21,7 @@ from sympy import Dummy, Expr, Symbol
 from .algebra import cost
 from .errors import NetworkError, suggest
 from .notation import (
+    Beyond,
     Call,
     Element,
     Equation,
@@ -289,11 +290,21 @@ class _Solving:
                     tests += bounds(unwrapped(value), ends, self.size(i))
         if changed := {i: v for i, v in rename.items() if i != v}:
             body = cast(Expr, body.xreplace(changed))
+            body = _as_values(body) if any(isinstance(v, Beyond) for v in changed.values()) else body
         body = body * sympy.Mul(*map(_indicator, tests)) if tests else body
         # What the body lacks is summed all the same: "times its size"; a visible rule of `simplify` says so.
         result = _at_one_place(Term(body, tuple(cast(Symbol, back[d]) for d in rest)))
         assert indices_of(result.body) <= set(free) | set(result.over), (result, free)
         return result
+
+
+def _as_values(expr: Expr) -> Expr:
+    """A letter as a value carries no mark: only as an index of an element does it count beyond an axis."""
+    if isinstance(expr, Element) or not expr.has(Beyond):
+        return expr
+    if isinstance(expr, Beyond):
+        return cast(Expr, expr.args[0])
+    return cast(Expr, expr.func(*map(_as_values, expr.args)))
 
 
 def _at_one_place(term: Term) -> Term:

@@ -313,8 +313,8 @@ class _Module:
     def _lines(parts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
         return (line for p in parts.values() for s in cast("list[Statement]", p.get("statements", [])) for line in s.lines)
 
-    def _derived(self) -> list[tuple[str, str]]:
-        """Sizes that follow from others, in the order in which they can be computed."""
+    def _derived(self) -> list[tuple[str, str, list[str]]]:
+        """Sizes that follow from others, in the order in which they can be computed: name, formula, what it needs."""
         order: list[str] = []
         while len(order) < len(self.formulas):
             for size, formula in self.formulas.items():
@@ -323,7 +323,14 @@ class _Module:
         plain = {s.name: Element(f"size[{s.name!r}]") for f in self.formulas.values() for s in f.free_symbols}
         writer = NumpyWriter(Names(given={e.name: e.name.replace("'", '"') for e in plain.values()}), Style())
         swap = {size_symbol(n): e for n, e in plain.items()}
-        return [(size, writer.symbols(cast(Expr, self.formulas[size].xreplace(dict(swap))))) for size in order]
+        return [
+            (
+                size,
+                writer.symbols(cast(Expr, self.formulas[size].xreplace(dict(swap)))),
+                sorted(s.name for s in self.formulas[size].free_symbols),
+            )
+            for size in order
+        ]
 
     def _places(self) -> list[tuple[str, str | None]]:
         """The arrays of the data that hold whole numbers, and the size that these must stay below."""

@@ -214,6 +214,9 @@ class Layers(Assembly):
         for k in range(1, axes + 1):
             usual = choice.values[f"kernel{k}"] if default == "kernel" else sympy.Integer(default or 0)
             choice.values[f"{option}{k}"] = sympy.Integer(given[k - 1 if len(given) > 1 else 0]) if given else usual
+            pooled = option == "padding" and layer.name in ("maxpool", "avgpool")
+            if node is not None and pooled and 2 * choice.values[f"padding{k}"] > choice.values[f"kernel{k}"]:
+                raise NetworkError("padding is at most half the kernel: a window must hold more than padding", source.place(node.at))
 
     def _size(self, layer: catalogue.Layer, argument: str, node: Node, letter: str, source: Source) -> None:
         size = as_size(node)
@@ -307,8 +310,8 @@ class Layers(Assembly):
             Lowering(source, scope).equation(definition)
         gone = {renamed[p] for p in choice.absent}
         for i, equation in enumerate(self.scope.equations[first:], first):
-            kept = tuple(t for t in equation.terms if not {e.name for e in t.body.atoms(Element)} & gone)
-            self.scope.equations[i] = replace(equation, terms=kept)
+            self.scope.equations[i] = replace(equation, terms=tuple(_without(t, gone) for t in equation.terms))
+            self.scope.equations[i] = replace(equation, terms=tuple(t for t in self.scope.equations[i].terms if t.body != 0))
         for name in gone:
             del self.scope.axes[name], self.roles[name], self.starts[name]
         for name, start in layer.averages.items():
@@ -398,6 +401,12 @@ class Layers(Assembly):
         self.scope.equations.append(Equation(Element(name, *map(index, axes)), terms))
         self.scope.axes[name] = axes
         return Current(name, axes)
+
+
+def _without(term: Term, gone: set[str]) -> Term:
+    """A term without the summands in which an array that is left out occurs."""
+    kept = [a for a in sympy.Add.make_args(term.body) if not {e.name for e in a.atoms(Element)} & gone]
+    return replace(term, body=cast(Expr, sympy.Add(*kept)))
 
 
 def _axes(inputs: str) -> tuple[str, ...]:

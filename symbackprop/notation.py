@@ -560,6 +560,14 @@ def check_network(network: Network) -> None:
         for equation in group:
             _check_equation(equation, defined | own, arrays, known_indices, functions)
         defined |= {e.name for e in group}
+    whole = {a.name for a in network.arrays if a.role in ("input", "target")}
+    whole |= {e.name for e in network.equations if len(e.terms) == 1 and e.terms[0].reduce == "argmax"}
+    for equation in network.equations:
+        if computed := sorted(data_indices([equation]) - whole):
+            raise NetworkError(
+                f"in the equation of '{equation.name}': '{computed[0]}' is used as an index, which takes whole numbers: "
+                f"an input or a target, not a computed value"
+            )
     if network.equations[-1].target.indices:
         letters = ", ".join(map(str, network.equations[-1].target.indices))
         raise NetworkError(f"the loss '{network.loss}' must be a scalar, but has the indices {letters}")

@@ -55,7 +55,7 @@ class NumpyWriter(Writer):
         super().__init__(style)
         self.names = names
         self.frame = tuple(frame)
-        self.pieces = pieces or {}
+        self.pieces = {} if pieces is None else pieces
         self.scalars = scalars
         self.integers = integers
 
@@ -135,6 +135,9 @@ class NumpyWriter(Writer):
         if isinstance(expr, sympy.Add):
             parts = [self.symbols(a) for a in sorted(expr.args, key=lambda a: (a.is_number, str(a)))]
             return " + ".join(parts).replace("+ -", "- ")
+        if isinstance(expr, sympy.Mul) and not expr.args[0].is_Integer and expr.args[0].is_Rational:
+            above, below = sympy.fraction(expr)
+            return f"{self.symbols(above)} // {below}"
         if isinstance(expr, sympy.Mul):
             parts = [f"({self.symbols(a)})" if isinstance(a, (sympy.Add, sympy.floor)) else self.symbols(a) for a in expr.args]
             return "-" + " * ".join(parts[1:]) if parts[0] == "-1" else " * ".join(parts)

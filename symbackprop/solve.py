@@ -55,6 +55,10 @@ def solve(
             todo.append((axis, expr))
     todo = _join_digits(todo, unknown, found)
     for axis, expr in todo:
+        # A letter with one value stands still; it is not solved for.
+        for i in indices_of(unwrapped(expr)) & unknown - set(found.letters):
+            if size(i).xreplace(dict(numbers)) == 1:
+                found.letters[i] = sympy.S.Zero
         right = found.put(unwrapped(expr))
         free = [i for i in (*preferred, *others) if i in indices_of(right) and i not in found.letters]
         if (digits := _digits(right, free, size, numbers)) is not None:
@@ -68,7 +72,11 @@ def solve(
             found.conditions.append(sympy.Eq(axis, right))
         else:
             step = right.coeff(letter, 1)
-            found.letters[letter] = sympy.expand((axis - (right - step * letter)) / step)
+            value = sympy.expand((axis - (right - step * letter)) / step)
+            if is_index(value):
+                ends = [size(cast(Symbol, i)).xreplace(dict(numbers)) for i in (value, letter)]
+                value = Beyond(cast(Symbol, value)) if ends[0] != ends[1] else value
+            found.letters[letter] = value
     return found
 
 

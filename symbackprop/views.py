@@ -33,7 +33,7 @@ from .notation import (
 )
 from .numpy_text import Names, NumpyWriter
 from .solve import bounds
-from .write import Style
+from .write import ATOM, Style
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,10 @@ class View:
         fixed_axis = self.momentary.get(e.name)
         if not fixed_axis and not any(i in self.fixed for i in indices_of(e)) and _is_plain(e):
             return e
-        tests = [t for t in self.shapes.outside(e) if not self.letters(cast(Expr, t.lhs - t.rhs))] if self.fixed else []
+        limits = self.shapes.outside(e)
+        if False in limits:
+            return sympy.S.Zero  # no place of it lies within the array
+        tests = [t for t in limits if not self.letters(cast(Expr, t.lhs - t.rhs))] if self.fixed else []
         text, axes = self.text(e)
         piece = self._piece((e, False), text, axes)
         if tests and not factor:
@@ -285,8 +288,13 @@ class View:
 
     def places(self, expr: Expr, frame: Sequence[Symbol]) -> str:
         """An index as an array of whole numbers over the frame."""
-        plain = self.plain(self.shapes.numeric(expr), whole=True)
-        return NumpyWriter(self.names, self.style, frame, self.pieces, integers=True).expression(plain)
+        expr = self.shapes.numeric(expr)
+        writer = NumpyWriter(self.names, self.style, frame, self.pieces, integers=True)
+        apart = sympy.denom(sympy.together(expr)) if not expr.atoms(Element, sympy.floor, sympy.Mod) else sympy.S.One
+        if apart != 1:
+            whole = writer.expression(self.plain(sympy.expand(expr * apart), whole=True), ATOM)
+            return f"np.where({whole} % {apart} == 0, {whole} // {apart}, -1)"
+        return writer.expression(self.plain(expr, whole=True))
 
     def _gathered(self, text: str, rest: Sequence[tuple[Expr, str]]) -> tuple[str, list[Symbol]]:
         """An element several of whose axes share a letter: every axis by its own array of places."""

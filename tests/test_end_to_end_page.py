@@ -77,7 +77,7 @@ def test_page_in_a_browser(name, visit, pages):
     for form in ("index", "matrix", "numpy"):
         page.click(f"button[data-form={form}]")
         assert page.locator(f".f-{form}").first.is_visible()
-        assert page.locator(f'.forms > div:not(.f-{form}):visible').count() == 0
+        assert page.locator(f".forms > div:not(.f-{form}):visible").count() == 0
     page.click("button[data-form=all]")
     # themes
     paper = "getComputedStyle(document.body).backgroundColor"
