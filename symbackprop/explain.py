@@ -21,10 +21,10 @@ def explain(
 ) -> str:
     """The explanation of a derivation.
 
-    `format` is text, markdown, latex (a document), html (a page that needs no network) or json; `form` says how results are written:
-    index, matrix or scalar (each weight by name, for small networks). The page also shows every line with numbers: `values` gives
-    arrays by name as nested lists, what is left out is drawn from `seed`. Raises `SymbackpropError` for an unknown format or form, and
-    `DataError` for values that do not fit.
+    `format` is text, markdown, latex (a document), html (a page that needs no network) or json; `form` says how results are
+    written: index, matrix or scalar (each weight by name, for small networks). The page also shows every line with numbers:
+    `values` gives arrays by name as nested lists, what is left out is drawn from `seed`. Raises `SymbackpropError` for an
+    unknown format or form, and `DataError` for values that do not fit.
     """
     if format not in FORMATS:
         raise SymbackpropError(f"unknown format '{format}'{suggest(format, FORMATS)}; known: {', '.join(FORMATS)}")

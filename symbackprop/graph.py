@@ -1,6 +1,6 @@
 """The diagram of a network: its values as nodes, their uses as edges, the weights on the edges, and the paths to the loss.
 
-Small networks are drawn unit by unit, large ones array by array. Nodes are laid out in columns by how far they are from the input.
+Small networks are drawn unit by unit, large ones array by array, in columns by how far they are from the input.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from sympy import Expr, Symbol
 from .notation import Call, Element, base_name, is_index, unwrapped
 from .write import ATOM, POWER, PRODUCT, Writer, is_indicator, short_decimal
 
-_GREEK = [
+GREEK = [
     "alpha",
     "beta",
     "gamma",
@@ -47,7 +47,7 @@ _GREEK = [
     "Psi",
     "Omega",
 ]
-_GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", [g for g in _GREEK], strict=False)) | {"ℓ": "ell"}
+_GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", [g for g in GREEK], strict=False)) | {"ℓ": "ell"}
 
 
 class LatexWriter(Writer):
@@ -198,7 +198,7 @@ def latex_index(name: str) -> str:
 
 
 def _letter(text: str) -> str:
-    if text in _GREEK:
+    if text in GREEK:
         return f"\\{text}"
     if text in _GREEK_LETTERS:
         return f"\\{_GREEK_LETTERS[text]}"

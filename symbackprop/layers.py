@@ -216,7 +216,9 @@ class Layers(Assembly):
             choice.values[f"{option}{k}"] = sympy.Integer(given[k - 1 if len(given) > 1 else 0]) if given else usual
             pooled = option == "padding" and layer.name in ("maxpool", "avgpool")
             if node is not None and pooled and 2 * choice.values[f"padding{k}"] > choice.values[f"kernel{k}"]:
-                raise NetworkError("padding is at most half the kernel: a window must hold more than padding", source.place(node.at))
+                raise NetworkError(
+                    "padding is at most half the kernel: a window must hold more than padding", source.place(node.at)
+                )
 
     def _size(self, layer: catalogue.Layer, argument: str, node: Node, letter: str, source: Source) -> None:
         size = as_size(node)

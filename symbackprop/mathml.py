@@ -2,8 +2,8 @@
 
     \\frac{\\partial L}{\\partial w}   gives   <mfrac><mrow><mo>∂</mo><mi>L</mi></mrow>…</mfrac>
 
-Only what `latex` and `matrix` print is read; anything else raises `ValueError`, which a test would show. `\\kind{weight}{…}` marks a
-part by what it is, as a class that a style sheet colours. Everything that comes from names is escaped.
+Only what `latex` and `matrix` print is read; anything else raises `ValueError`, which a test would show. `\\kind{weight}{…}`
+marks a part by what it is, as a class that a style sheet colours. Everything that comes from names is escaped.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from __future__ import annotations
 import html
 import re
 
+from .latex import GREEK as _GREEK_NAMES
+
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|[{}^_&]|[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?|\s+|.", re.DOTALL)
 _GREEK: dict[str, str] = dict(
     zip(
-        (
-            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-            "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell"
-        ).split(),
+        [*_GREEK_NAMES, "ell"],
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩℓ",
         strict=True,
     )

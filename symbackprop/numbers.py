@@ -1,4 +1,4 @@
-"""The same equations with numbers: values given or drawn, every line once more with what stands in it, and a check by differences."""
+"""The same equations with numbers: values given or drawn, every line once more with them, and a check by differences."""
 
 from __future__ import annotations
 

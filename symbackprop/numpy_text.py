@@ -55,7 +55,7 @@ class NumpyWriter(Writer):
         super().__init__(style)
         self.names = names
         self.frame = tuple(frame)
-        self.pieces = {} if pieces is None else pieces
+        self.pieces: Mapping[str, str] = {} if pieces is None else pieces
         self.scalars = scalars
         self.integers = integers
 

@@ -6,6 +6,7 @@ The page needs no network and no other file; formulas are MathML with one small 
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,6 @@ from typing import Any, cast
 
 import sympy
 
-
 from .document import KINDS, Explanation, Form
 from .graph import Graph, graph_of, paths_to_loss, weights_of
 from .latex import LatexWriter
@@ -22,7 +22,6 @@ from .mathml import KINDS as CLASSES
 from .mathml import mathml
 from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Step, elements_of
-
 from .numbers import Point, differences, one_step, point_of, shown, with_numbers
 from .numpy_text import Names
 from .plan import Planner
@@ -144,7 +143,7 @@ class _Page:
             formulas.append((s.kind, both, self.writing.formula(s.adjoint)))
         rows: list[dict[str, Any]] = []
         seen: dict[str, int] = {}
-        for kind, both, place in formulas:
+        for _, both, _ in formulas:
             found = _pattern(both.text)
             if found is not None:
                 seen[found[0]] = seen.get(found[0], 0) + 1
@@ -403,7 +402,7 @@ class _Page:
             for path in paths:
                 names = [weight.name, *(self.graph.nodes[n].element.name for n in path)]
                 factors: list[tuple[str, str, str]] = []
-                for below, above in zip(names, names[1:], strict=False):
+                for below, above in itertools.pairwise(names):
                     s = steps.get((above, below))
                     if s is not None and not large:
                         left, value = self.writing.partial(s.target, s.source), self.writing.local(s, s.before)
