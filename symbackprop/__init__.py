@@ -87,6 +87,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
         globals()[name] = value
+        if "IPython" in sys.modules:
+            importlib.import_module(".explain", __name__)  # a notebook shows what the verbs return
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

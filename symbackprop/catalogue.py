@@ -217,6 +217,22 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "conv",
         (
+            "s[i,g,o] = sum(p, m, pad(x[stride1*i + dilation1*p - padding1, M*g + m])*W[p,m,g,o])",
+            "z[i,f] = s[i,floor(f/O),mod(f,O)] + b[f]",
+        ),
+        variant="groups",
+        inputs="x[u,c]",
+        parameters=("W[p,m,g,o]", "b[f]"),
+        fans={"W": ("pm", "o")},
+        arguments={"channels": "f", "kernel": "p"},
+        options={"stride": "1", "padding": "0", "dilation": "1", "groups": "1"},
+        sizes={"i": _CONVOLVED.format("1", "U", "P"), "g": "groups", "m": "C/groups", "o": "F/groups"},
+        optional={"bias": "b"},
+        starts={"b": "zeros"},
+    ),
+    Layer(
+        "conv",
+        (
             "s[i,j,g,o] = sum(p, q, m, pad(x[stride1*i + dilation1*p - padding1, "
             "stride2*j + dilation2*q - padding2, M*g + m])*W[p,q,m,g,o])",
             "z[i,j,f] = s[i,j,floor(f/O),mod(f,O)] + b[f]",
@@ -234,6 +250,17 @@ LAYERS: tuple[Layer, ...] = (
             "m": "C/groups",
             "o": "F/groups",
         },
+        optional={"bias": "b"},
+        starts={"b": "zeros"},
+    ),
+    Layer(
+        "depthwise",
+        ("z[i,c] = sum(p, pad(x[stride1*i + dilation1*p - padding1, c])*W[p,c]) + b[c]",),
+        inputs="x[u,c]",
+        parameters=("W[p,c]", "b[c]"),
+        arguments={"kernel": "p"},
+        options={"stride": "1", "padding": "0", "dilation": "1"},
+        sizes={"i": _CONVOLVED.format("1", "U", "P")},
         optional={"bias": "b"},
         starts={"b": "zeros"},
     ),
@@ -313,6 +340,15 @@ LAYERS: tuple[Layer, ...] = (
         inputs="x[u,v,c]",
         sizes={"f": "U*V*C"},
     ),
+    Layer(
+        "reshape",
+        ("y[t,c] = x[C*t + c]",),
+        inputs="x[f]",
+        arguments={"shape": "t,c"},
+        sizes={"f": "T*C"},
+        notes="From any other shape through `flatten`.",
+    ),
+    Layer("reshape", ("y[i,j,c] = x[J*C*i + C*j + c]",), inputs="x[f]", arguments={"shape": "i,j,c"}, sizes={"f": "I*J*C"}),
     Layer(
         "batch_norm",
         (

@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     derive.add_argument("network", help=NETWORK_HELP)
     derive.add_argument("--wrt", nargs="+", default=[], metavar="NAME", help="differentiate with respect to these arrays")
     derive.add_argument("--form", choices=["index", "matrix", "scalar"], default="index")
-    derive.add_argument("--format", choices=["text", "latex", "markdown", "html", "json"], default="text")
+    derive.add_argument("--format", choices=["text", "latex", "markdown", "html", "pdf", "json"], default="text")
+    derive.add_argument("--fragment", action="store_true", help="only the formulas of the results, one a line (text, latex)")
     derive.add_argument("--values", type=Path, metavar="FILE", help="numbers for the page: arrays by name in a TOML or JSON file")
     derive.add_argument("--seed", type=int, default=0, help="of the numbers that are not given (html)")
     _output(derive, required=False)
@@ -104,24 +105,36 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _deliver(text: str, options: argparse.Namespace) -> int:
-    from .files import write_text
+def _deliver(text: str | bytes, options: argparse.Namespace) -> int:
+    from .files import write_file
 
     if options.output is None:
-        print(text, end="")
+        print(text if isinstance(text, str) else "", end="")
     else:
-        write_text(options.output, text, options.force)
+        write_file(options.output, text, options.force)
         print(f"wrote {options.output}")
     return 0
 
 
 def _derive(options: argparse.Namespace) -> int:
     from .derive import derive
-    from .explain import explain
+    from .explain import explain, fragment
+    from .files import refuse_existing
     from .numbers import read_values
+    from .pdf import pdf
 
+    if options.fragment and options.format not in ("text", "latex"):
+        raise SymbackpropError(f"--fragment goes with --format text or latex, not {options.format}")
+    if options.format == "pdf" and options.output is None:
+        raise SymbackpropError("a PDF needs a file to go to: add -o FILE.pdf")
+    if options.output is not None:
+        refuse_existing(options.output, options.force)
     values = read_values(options.values) if options.values is not None else None
     derivation = derive(options.network, options.wrt)
+    if options.fragment:
+        return _deliver(fragment(derivation, options.format, options.form), options)
+    if options.format == "pdf":
+        return _deliver(pdf(derivation, options.form), options)
     return _deliver(explain(derivation, options.format, options.form, values, options.seed), options)
 
 

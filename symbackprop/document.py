@@ -302,6 +302,12 @@ class Explanation:
             )
         return result
 
+    def closed(self) -> list[Formula]:
+        """The results in forward values alone, as far as that is short; weight by weight in the scalar form."""
+        if self.form == "scalar" and (scalars := self.scalars()):
+            return [f for name in self.derivation.wrt for f in scalars.get(name, [])]
+        return [self.equation(closed_form(self.derivation, name), form=self.layout) for name in self.derivation.wrt]
+
     # ------------------------------------------------------------------ JSON
 
     def as_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .document import Explanation
 from .errors import SymbackpropError, suggest
-from .notation import Derivation
+from .notation import DISPLAYS, Derivation
 from .page import page
 from .render import render
 
@@ -37,3 +37,25 @@ def explain(
         return page(derivation, values, seed)
     name = {"text": "derivation.txt", "markdown": "derivation.md", "latex": "derivation.tex"}[format]
     return render(name, writing.document())
+
+
+def fragment(derivation: Derivation, format: str = "latex", form: str = "index") -> str:
+    """The formulas of the results alone, one a line, to be put into a paper: `format` is latex or text.
+
+    Each derivative that was asked for is written in forward values, without the shared derivatives, where that is short.
+    """
+    writing = Explanation(derivation, form)  # type: ignore[arg-type]
+    formulas = writing.closed()
+    return "".join(f"{f.latex if format == 'latex' else f.text}\n" for f in formulas)
+
+
+def mime_bundle(derivation: Derivation) -> dict[str, str]:
+    """What a notebook shows of a derivation: its results as LaTeX, and as plain text where there is no typesetting."""
+    writing = Explanation(derivation, "matrix")
+    formulas = [writing.equation(e, form="matrix") for e in derivation.equations]
+    rows = r" \\ ".join("&" + f.latex for f in formulas)
+    latex = rf"$$\begin{{aligned}} {rows} \end{{aligned}}$$"
+    return {"text/latex": latex, "text/plain": "\n".join(f.text for f in formulas)}
+
+
+DISPLAYS[Derivation] = mime_bundle

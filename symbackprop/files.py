@@ -19,16 +19,16 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise FileError(f"there is no folder '{path.parent}' to write '{path.name}' into")
 
 
-def write_text(path: Path, text: str, force: bool = False) -> None:
-    """Write a text file, whole or not at all."""
+def write_file(path: Path, content: str | bytes, force: bool = False) -> None:
+    """Write a file, whole or not at all; text in UTF-8 with plain line ends."""
     refuse_existing(path, force)
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as problem:
         raise FileError(f"'{path}' cannot be written: {problem.strerror}") from None
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files for the owner alone; a result is as readable as any other new file.

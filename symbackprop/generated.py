@@ -10,7 +10,7 @@ from .declare import declare
 from .derive import derive
 from .emit import emit
 from .explain import explain
-from .files import write_text
+from .files import write_file
 from .render import render
 
 MODULES = ("line", "xor", "iris", "digits", "char_lstm")
@@ -66,7 +66,7 @@ def generate() -> list[Path]:
     for name in stale(place, wanted):
         (place / name).unlink()
     for name, text in wanted.items():
-        write_text(place / name, text, force=True)
+        write_file(place / name, text, force=True)
     return [place / name for name in sorted(wanted)]
 
 

@@ -126,7 +126,10 @@ class Layers(Assembly):
             raise NetworkError(
                 f"'{link.name}' takes {fewest} axes of an example, and '{current.name}' has {axes}", source.place(link.at)
             )
-        return fitting[0]
+        # A shape says by the number of its axes which row is meant.
+        given = as_sizes(link.arguments[0]) if link.arguments else None
+        meant = [row for row in fitting if given and len(row.arguments.get("shape", "").split(",")) == len(given)]
+        return meant[0] if meant else fitting[0]
 
     # ------------------------------------------------------------------ arguments
 
@@ -144,10 +147,10 @@ class Layers(Assembly):
         for argument, own in layer.arguments.items():
             node = named.pop(argument, None) or (positional.pop(0) if positional else None)
             if node is None:
-                example = {"kernel": "3x3"}.get(argument, "32")
+                example = {"kernel": "3x3", "shape": "4x4x2"}.get(argument, "32")
                 raise NetworkError(f"'{layer.name}' needs {argument}, such as {layer.name}({example})", source.place(link.at))
             letters = own.split(",")
-            if argument == "kernel":
+            if argument in ("kernel", "shape"):
                 for k, (i, size) in enumerate(zip(letters, self._kernel(node, len(letters), source), strict=True)):
                     choice.letters[i] = f"{i}{count}"
                     self.scope.sizes.extend({f"{i}{count}": size})
@@ -186,7 +189,9 @@ class Layers(Assembly):
         sizes = as_sizes(node)
         if sizes is None or 0 in sizes or len(sizes) not in (1, axes):
             example = "x".join(["3"] * axes)
-            raise NetworkError(f"the kernel is a positive whole number for every axis, such as {example}", source.place(node.at))
+            raise NetworkError(
+                f"the kernel or shape is a positive whole number for every axis, such as {example}", source.place(node.at)
+            )
         return sizes if len(sizes) == axes else sizes * axes
 
     def _option(
@@ -333,6 +338,10 @@ class Layers(Assembly):
                 raise NetworkError(
                     f"'{layer.name}' does not fit here: {formula} is {size}, which {what}", where.place(where.start)
                 )
+            known = self.scope.sizes.number(choice.letters[letter]) if choice.letters[letter] in self.scope.sizes else None
+            if known is not None and size.is_Integer and size != known:
+                message = f"'{layer.name}' does not fit here: it takes {size} values, and there are {known}"
+                raise NetworkError(message, where.place(where.start))
             if choice.letters[letter] not in self.scope.sizes:
                 self.scope.sizes.extend({choice.letters[letter]: size})
 

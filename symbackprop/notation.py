@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -221,8 +221,20 @@ class Draw:
     keep: float = 1.0
 
 
+# How a notebook shows what it is given: the modules that know how fill this in.
+DISPLAYS: dict[type, Callable[[Any], Mapping[str, str]]] = {}
+
+
+class Displayed:
+    """Something that a notebook shows as more than its text."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, str]:  # noqa: ARG002
+        display = DISPLAYS.get(type(self))
+        return display(self) if display is not None else {"text/plain": str(self)}
+
+
 @dataclass(frozen=True)
-class Network:
+class Network(Displayed):
     """Equations in the order of computation; the last target is the scalar that is differentiated.
 
     `draws` says how arrays of noise are drawn; `averages` names stored arrays whose running average (with this share of the
@@ -287,7 +299,7 @@ class Rewrite:
 
 
 @dataclass(frozen=True)
-class Derivation:
+class Derivation(Displayed):
     """The backward equations of a network, and how they came about.
 
     `raw` is what the chain rule gives, `equations` the folded form in the order of computation; `adjoints` maps

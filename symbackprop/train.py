@@ -21,7 +21,7 @@ from .derive import derive
 from .emit import emit
 from .errors import DataError, FileError, suggest
 from .explain import explain
-from .files import write_text
+from .files import write_file
 from .notation import Array, Derivation, Network
 from .spec import TRAIN_KEYS
 
@@ -196,7 +196,7 @@ def _train_in(
     if data is not None:
         # The module of the network reads its own files; sizes are not known yet.
         draft = work / "draft.py"
-        write_text(draft, emit(derivation))
+        write_file(draft, emit(derivation))
         try:
             x, y = load_module(draft).read_data(data)
         except FileNotFoundError:
@@ -217,8 +217,8 @@ def _train_in(
     seed = int(defaults.get("seed", 0))
     dtype = str(defaults.get("dtype", "float64"))
     path = work / "network.py"
-    write_text(path, emit(derivation, dtype=dtype, sizes=infer_sizes(network, x, y)))  # type: ignore[arg-type]
-    write_text(work / "derivation.html", explain(derivation, "html"))
+    write_file(path, emit(derivation, dtype=dtype, sizes=infer_sizes(network, x, y)))  # type: ignore[arg-type]
+    write_file(work / "derivation.html", explain(derivation, "html"))
     module = load_module(path)
     training, held_out = split(x, y, float(defaults.get("held_out", 0.2)), seed)
     epochs = int(defaults.get("epochs", 100))

@@ -266,3 +266,72 @@ def test_bundled_network_learns_on_its_data(name, tmp_path):
     assert (tmp_path / "out" / "params.npz").is_file()
     checked = run("check", cwd=tmp_path, program=("out/network.py",))
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("program", ["pdflatex", "chromium"])
+def test_pdf_by_what_is_installed(program, tmp_path, monkeypatch):
+    from symbackprop.pdf import pdf
+
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    only = tmp_path / "bin"
+    only.mkdir()
+    (only / program).symlink_to(path)
+    monkeypatch.setenv("PATH", f"{only}:/bin" if program == "chromium" else os.environ["PATH"])
+    if program == "chromium":
+        monkeypatch.setattr(shutil, "which", lambda name: str(only / name) if (only / name).exists() else None)
+    found = pdf(derive("two_hidden_one_output"), "scalar")
+    assert found.startswith(b"%PDF")
+    assert len(found) > 10_000
+
+
+def test_pdf_without_a_program_says_what_to_do(tmp_path):
+    env = {**os.environ, "PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "symbackprop", "derive", "line", "--format", "pdf", "-o", "line.pdf"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 2
+    assert "install pdflatex" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_document_cannot_read_files_outside(tmp_path):
+    """A name that asks TeX for a file is text, and TeX itself would refuse the file."""
+    text = explain(derive({"network": "2 -> dense(1) -> squared_error", "name": r"\\input{/etc/passwd}"}), "latex")
+    assert r"\input{/" not in text
+
+
+def test_fragments_for_a_paper(tmp_path):
+    done = run(
+        "derive", "two_hidden_one_output", "--format", "text", "--fragment", "--form", "scalar", "--wrt", "v_1", cwd=tmp_path
+    )
+    assert done.stdout == "∂C/∂v_1 = mean_i [−(y − y')·f_B'(z_B)·o_1]\n"
+    done = run("derive", "digits", "--format", "latex", "--fragment", "--wrt", "W2", cwd=tmp_path)
+    assert done.stdout.startswith(r"\frac{\partial L}{\partial W^{(2)}_{hk}} = ")
+    assert run("derive", "digits", "--format", "json", "--fragment", cwd=tmp_path).returncode == 2
+
+
+def test_a_notebook_shows_formulas():
+    derivation = derive("3 -> dense(2, softmax) -> cross_entropy")
+    explain(derivation)
+    shown = derivation._repr_mimebundle_()
+    assert shown["text/latex"].startswith(r"$$\begin{aligned}")
+    assert "∂L/∂W1 = Xᵀ Δ1" in shown["text/plain"]
+    assert "z1[n,k]" in derivation.network._repr_mimebundle_()["text/plain"]
+
+
+def test_values_that_do_not_fit_are_told(tmp_path):
+    (tmp_path / "v.toml").write_text("w_11 = [1, 2]\n")
+    (tmp_path / "w.toml").write_text("w_111 = 1\n")
+    (tmp_path / "x.toml").write_text("w_11 = \n")
+    for file, word in (
+        ("v.toml", "has the axes"),
+        ("w.toml", "did you mean"),
+        ("x.toml", "no values"),
+        ("y.toml", "cannot be read"),
+    ):
+        done = run("derive", "two_hidden_one_output", "--format", "html", "--values", file, "-o", "p.html", cwd=tmp_path)
+        assert done.returncode == 2, done.stdout
+        assert word in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "p.html").exists()

@@ -33,6 +33,7 @@ LEVELS = (
     {"document"},
     {"page", "emit", "check"},
     {"explain"},
+    {"pdf"},
     {"train", "generated"},
     {"cli", "__init__"},
     {"__main__"},

@@ -86,9 +86,13 @@ def conv(channels, kernel, activation=None, groups=None, bias=None, **options):
 def depthwise(kernel, activation=None, bias=None, **options):
     def apply(w, x):
         W = w["W"].movedim(-1, 0)[:, None]
-        return activate(activation, channels_first(F.conv2d, x, W, w.get("b"), groups=len(W), **options))
+        return activate(activation, channels_first(of_dimension("conv{}d", x), x, W, w.get("b"), groups=len(W), **options))
 
     return Layer(spell("depthwise", kernel, activation, bias=bias, **options), apply)
+
+
+def reshape(shape):
+    return Layer(f"reshape({'x'.join(map(str, shape))})", lambda w, x: x.unflatten(-1, shape))
 
 
 def conv_transpose(channels, kernel, activation=None, bias=None, **options):
@@ -445,6 +449,10 @@ CASES = [
 
 # One place on an axis, one group, one step, a size of zero: where a window or a letter has nothing to run over.
 CASES += [
+    (("T", 4), [dense(6), conv(4, 3, "tanh", groups=2, stride=2, padding=1), depthwise(2)]),
+    ((9, 4), [dense(4), depthwise(3, "relu", dilation=2, padding=1), FLATTEN, dense(2)]),
+    ((5,), [dense(12), reshape((2, 3, 2)), conv(2, (2, 1)), FLATTEN, dense(2)]),
+    ((5,), [dense(12), reshape((4, 3)), recurrent("gru", 2), dense(2)]),
     ((3, 3), [dense(2), conv(2, 3)]),
     ((3, 3), [dense(2), pool("avg", 3, stride=1)]),
     ((1, 1, 3), [dense(2), pool("max", 1), dense(2)]),
@@ -766,7 +774,8 @@ def test_sizes_that_the_data_tell(chain, sizes, module_of):
         ("5 -> conv(3, 3) -> squared_error", "takes 2 axes"),
         ("5 -> lstm(3) -> squared_error", "takes 2 axes"),
         ("5 -> dense(3) -> flatten -> squared_error", "takes 2 axes"),
-        ("T x 4 -> depthwise(2) -> squared_error", "takes 3 axes"),
+        ("5 -> depthwise(2) -> squared_error", "takes 2 axes"),
+        ("12 -> reshape(2x5) -> squared_error", "takes 10 values, and there are 12"),
         ("4x4x1 -> conv(2, 7x7) -> squared_error", "leaves no place"),
         ("4x4x1 -> conv(2, 2x2, dilation=4) -> squared_error", "leaves no place"),
         ("4x4x1 -> dense(2) -> maxpool(5) -> squared_error", "leaves no place"),
@@ -775,7 +784,7 @@ def test_sizes_that_the_data_tell(chain, sizes, module_of):
         ("4x4x2 -> conv(3, 2x2, groups=2) -> squared_error", "no whole number"),
         ("4x4x2 -> conv(3, 2x2, stride=0) -> squared_error", "'stride' is a whole number"),
         ("4x4x2 -> conv(3, 2x2, padding=1x1x1) -> squared_error", "one for every axis"),
-        ("4x4x2 -> conv(3, 2x2x2) -> squared_error", "the kernel is a positive whole number"),
+        ("4x4x2 -> conv(3, 2x2x2) -> squared_error", "is a positive whole number"),
         ("4x4x2 -> conv(3) -> squared_error", "needs kernel"),
         ("4x4x2 -> avgpool -> squared_error", "needs kernel"),
         ("3 -> dropout(1) -> squared_error", "'rate' is the share"),

@@ -290,3 +290,33 @@ def test_jacobian_and_diagonal_of_the_hessian():
     assert forms[-1].endswith("*p[n,k]*(1 - p[n,k])")
     with pytest.raises(SymbackpropError, match="not element-wise"):
         hessian_diagonal("3 -> dense(2) -> softmax_cross_entropy")
+
+
+def test_several_targets_weights_of_losses_and_shared_arrays(module_of):
+    """Two heads on one body, the body's weights used twice, the losses weighted."""
+    text = """
+    inputs = ["x[n,d]", "u[n,d]"]
+    targets = ["y[n,k]", "c[n]"]
+    parameters = ["W[d,h]", "A[h,k]", "a[h]"]
+    equations = '''
+    f[n,h] = tanh(sum(d, x[n,d]*W[d,h]))
+    g[n,h] = tanh(sum(d, u[n,d]*W[d,h]))
+    p[n,k] = sum(h, f[n,h]*A[h,k])
+    q[n] = sum(h, (f[n,h] - g[n,h])*a[h])
+    M = mean(n, sum(k, (p[n,k] - y[n,k])^2))
+    B = mean(n, softplus(q[n]) - c[n]*q[n])
+    L = M + 0.3*B + 0.01*sum(d, h, W[d,h]^2)
+    '''
+    [sizes]
+    d = 3
+    h = 4
+    k = 2
+    """
+    module = module_of(text)
+    assert module.check_gradients() < 1e-6
+    rng = np.random.default_rng(0)
+    X = {"x": rng.standard_normal((6, 3)), "u": rng.standard_normal((6, 3))}
+    Y = {"y": rng.standard_normal((6, 2)), "c": rng.integers(2, size=6)}
+    params, history = module.fit(X, Y, epochs=200, learning_rate=0.1)
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert set(module.loss_and_gradients(params, X, Y)[1]) == {"W", "A", "a"}
