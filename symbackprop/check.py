@@ -31,6 +31,7 @@ from .lower import Lowering, Scope
 from .notation import (
     Call,
     Derivation,
+    Displayed,
     Element,
     Equation,
     Function,
@@ -64,7 +65,7 @@ _SLIPS = (
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Displayed):
     """What became of one claim.
 
     `verdict` is proved, agrees (numerically, not proved), refuted, or not understood. For a refuted claim `ratio` is

@@ -49,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     derive.add_argument("--form", choices=["index", "matrix", "scalar"], default="index")
     derive.add_argument("--format", choices=["text", "latex", "markdown", "html", "pdf", "json"], default="text")
     derive.add_argument("--fragment", action="store_true", help="only the formulas of the results, one a line (text, latex)")
+    derive.add_argument(
+        "--notation",
+        default="",
+        metavar="CHOICES",
+        help="such as 'batch=columns, layer=[l], derivative=d, prediction=ŷ'",
+    )
     derive.add_argument("--values", type=Path, metavar="FILE", help="numbers for the page: arrays by name in a TOML or JSON file")
     derive.add_argument("--seed", type=int, default=0, help="of the numbers that are not given (html)")
     _output(derive, required=False)
@@ -132,10 +138,10 @@ def _derive(options: argparse.Namespace) -> int:
     values = read_values(options.values) if options.values is not None else None
     derivation = derive(options.network, options.wrt)
     if options.fragment:
-        return _deliver(fragment(derivation, options.format, options.form), options)
+        return _deliver(fragment(derivation, options.format, options.form, options.notation), options)
     if options.format == "pdf":
-        return _deliver(pdf(derivation, options.form), options)
-    return _deliver(explain(derivation, options.format, options.form, values, options.seed), options)
+        return _deliver(pdf(derivation, options.form, options.notation), options)
+    return _deliver(explain(derivation, options.format, options.form, values, options.seed, options.notation), options)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -19,6 +19,8 @@ from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Network, Step, Term, index, indices_of, size_symbol
 from .numpy_text import Names
 from .plan import Planner
+from .reader import Notation, flipped, rewritten
+from .recipes import rule_style, schedule_rate, update_equations
 from .scalars import scalar_results
 from .unicode_text import TextWriter
 from .views import shapes_of
@@ -41,12 +43,16 @@ KINDS = {
 class Explanation:
     """What can be said of a derivation, as data: every formula as text and as LaTeX; templates lay it out."""
 
-    def __init__(self, derivation: Derivation, form: Form) -> None:
+    def __init__(self, derivation: Derivation, form: Form, notation: Notation | None = None) -> None:
+        self.notation = notation or Notation()
         self.derivation = derivation
         self.network: Network = derivation.network
         self.form = form
         self.forward_style = style_of(self.network)
         self.style = style_of(self.network, derivation.adjoints)
+        turned = flipped(self.notation, self.network, derivation.adjoints)
+        self.style = replace(self.style, flipped=turned)
+        self.forward_style = replace(self.forward_style, flipped=turned)
         self.functions = {f.name: f for f in self.network.functions}
         self.arrays = {a.name: a for a in self.network.arrays}
 
@@ -75,7 +81,20 @@ class Explanation:
     # ------------------------------------------------------------------ the document
 
     def document(self) -> dict[str, Any]:
-        """Everything that a template of a whole document lays out."""
+        """Everything that a template of a whole document lays out, in the reader's notation."""
+        return cast("dict[str, Any]", self.chosen(self._document()))
+
+    def chosen(self, found: Any) -> Any:
+        """Data with every formula in it in the reader's notation."""
+        if isinstance(found, Formula):
+            return rewritten(found, self.notation, self.network)
+        if isinstance(found, dict):
+            return {k: self.chosen(v) for k, v in cast("dict[str, Any]", found).items()}
+        if isinstance(found, list):
+            return [self.chosen(v) for v in cast("list[Any]", found)]
+        return found
+
+    def _document(self) -> dict[str, Any]:
         network = self.network
         scalars = [f for formulas in self.scalars().values() for f in formulas] if self.form == "scalar" else []
         return {
@@ -92,6 +111,7 @@ class Explanation:
             "results": [self.equation(e, form=self.layout) for e in self.derivation.equations],
             "scalars": scalars,
             "updates": self.updates(),
+            "rules": self.training_rules(),
             "form": self.form,
             "too_large": self.form == "scalar" and not scalars,
         }
@@ -159,13 +179,18 @@ class Explanation:
             size = self.style.sizes[network.batch]
             how = self.over_examples(size)
             lines.append(f"{network.batch} counts examples and comes first: rows are examples.{how}")
+            if self.notation.batch == "columns":
+                lines[-1] = f"{network.batch} counts examples; in matrices examples are columns.{how}"
         weights = [a for a in network.arrays if a.role == "parameter" and len(a.axes) == 2]
         if weights:
             a = weights[0]
             lines.append(f"Weights are {a.name}[{a.axes[0]},{a.axes[1]}]: from {a.axes[0]} to {a.axes[1]}.")
         if self.style.deltas & set(self.derivation.adjoints):
             lines.append(f"δ of a layer is ∂{network.loss}/∂z, the derivative with respect to what enters its activation.")
-        lines.append("Every derivative has the shape of what it is taken with respect to.")
+        if self.notation.layout == "numerator":
+            lines.append("Matrices of derivatives are in numerator layout: transposed to what they are taken with respect to.")
+        else:
+            lines.append("Every derivative has the shape of what it is taken with respect to.")
         return lines
 
     def over_examples(self, size: str) -> str:
@@ -301,6 +326,30 @@ class Explanation:
                 )
             )
         return result
+
+    def training_rules(self) -> dict[str, Any]:
+        """The update rule and the schedule that the network trains with, from their own equations."""
+        row = catalogue.OPTIMISERS[str(self.network.training.get("optimizer", "sgd"))]
+        schedule = catalogue.SCHEDULES[str(self.network.training.get("schedule", "constant"))]
+        style = rule_style(row)
+        lines = [
+            Formula(
+                f"{left} ← {TextWriter(style).expression(right)}",
+                rf"{latex_name(left)} \leftarrow {LatexWriter(style).expression(right)}",
+            )
+            for _, left, right in update_equations(row)
+        ]
+        rate = schedule_rate(schedule)
+        constants = {**row.constants, **schedule.constants}
+        return {
+            "name": row.name,
+            "lines": lines,
+            "schedule": Formula(f"eta = {TextWriter(style).expression(rate)}", rf"\eta = {LatexWriter(style).expression(rate)}"),
+            "schedule_name": schedule.name,
+            "state": list(row.state),
+            "constants": ", ".join(f"{k} = {v}" for k, v in constants.items()),
+            "source": row.source,
+        }
 
     def closed(self) -> list[Formula]:
         """The results in forward values alone, as far as that is short; weight by weight in the scalar form."""

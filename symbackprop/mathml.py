@@ -34,6 +34,7 @@ _OPERATORS = {
     "prime": "′",
     "bmod": "mod",
     "to": "→",
+    "leftarrow": "←",
     "nabla": "∇",
     "approx": "≈",
     "circ": "∘",

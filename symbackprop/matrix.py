@@ -45,7 +45,7 @@ def matrix_equation(equation: Equation, style: Style, latex: bool) -> str | None
     if not any(e.indices for e in elements):
         return (LatexWriter if latex else TextWriter)(style).equation(equation)
     try:
-        writer = _Matrices(style, latex, equation.target.letters)
+        writer = _Matrices(style, latex, _axes(equation.target, style))
         parts = [writer.term(t) for t in equation.terms]
     except _NoMatrixForm:
         return None
@@ -55,6 +55,11 @@ def matrix_equation(equation: Equation, style: Style, latex: bool) -> str | None
         joined = f" {minus} {part[len(minus) :]}" if part.startswith(minus) else f" + {part}"
         text += joined if text else part
     return f"{writer.name(equation.target)} = {text or '0'}"
+
+
+def _axes(e: Element, style: Style) -> tuple[Symbol, ...]:
+    """The letters of an array's rows and columns as it is written."""
+    return tuple(reversed(e.letters)) if e.name in style.flipped else e.letters
 
 
 class _Matrices:
@@ -170,10 +175,9 @@ class _Matrices:
             return [body]
         return group_factors(body)
 
-    @staticmethod
-    def _natural(body: Expr, axes: Sequence[Symbol]) -> list[Symbol]:
+    def _natural(self, body: Expr, axes: Sequence[Symbol]) -> list[Symbol]:
         best = max(elements_of(body), key=lambda e: len(e.indices))
-        first = [i for i in best.letters if i in axes]
+        first = [i for i in _axes(best, self.style) if i in axes]
         return [*first, *(i for i in axes if i not in first)]
 
     def _oriented(self, body: Expr, axes: Sequence[Symbol]) -> str:
@@ -261,9 +265,10 @@ class _Matrices:
 
     def _placed(self, e: Element, frame: Sequence[Symbol]) -> tuple[str, int]:
         text = self.name(e)
-        if not e.indices or tuple(e.indices) == tuple(frame):
+        own = _axes(e, self.style)
+        if not own or own == tuple(frame):
             return text, ATOM
-        if len(e.indices) == 2 and tuple(reversed(e.indices)) == tuple(frame):
+        if len(own) == 2 and tuple(reversed(own)) == tuple(frame):
             return self._transposed(text), ATOM
         if len(e.indices) == 1 and len(frame) == 2:
             one, transpose, times = self.signs.one, self.signs.transpose, self.signs.times

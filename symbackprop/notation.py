@@ -130,6 +130,18 @@ def _primes(orders: Sequence[int]) -> str:
     return "'" + "".join(str(k + 1) * o for k, o in enumerate(orders))
 
 
+# How a notebook shows what it is given: the modules that know how fill this in.
+DISPLAYS: dict[type, Callable[[Any], Mapping[str, str]]] = {}
+
+
+class Displayed:
+    """Something that a notebook shows as more than its text."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, str]:  # noqa: ARG002
+        display = DISPLAYS.get(type(self))
+        return display(self) if display is not None else {"text/plain": str(self)}
+
+
 @dataclass(frozen=True)
 class Term:
     """`reduce` over the indices `over` of `body`: a sum unless said otherwise; no index is a plain value.
@@ -143,7 +155,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Equation:
+class Equation(Displayed):
     """`target = sum of terms`, for every value of the target's indices."""
 
     target: Element
@@ -219,18 +231,6 @@ class Draw:
     distribution: Literal["normal", "bernoulli"]
     rest: int
     keep: float = 1.0
-
-
-# How a notebook shows what it is given: the modules that know how fill this in.
-DISPLAYS: dict[type, Callable[[Any], Mapping[str, str]]] = {}
-
-
-class Displayed:
-    """Something that a notebook shows as more than its text."""
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, str]:  # noqa: ARG002
-        display = DISPLAYS.get(type(self))
-        return display(self) if display is not None else {"text/plain": str(self)}
 
 
 @dataclass(frozen=True)

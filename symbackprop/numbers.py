@@ -15,11 +15,13 @@ import mpmath
 import sympy
 from sympy import Expr, Symbol
 
+from .catalogue import Optimiser
 from .errors import DataError, FileError, suggest
 from .evaluate import Values, evaluate
 from .functions import catalogue_functions
 from .latex import LatexWriter
 from .notation import Call, Derivation, Element, Equation, Function, Network, Term, base_name, data_indices, indices_of, unwrapped
+from .recipes import update_equations
 from .write import Style
 
 _LONGEST = 6  # summands that are written out
@@ -268,6 +270,38 @@ def _loss_at(derivation: Derivation, point: Point, changed: Mapping[str, Values]
     given = {a.name for a in network.arrays if a.role != "stored"}
     start = {n: v for n, v in point.values.items() if n in given} | dict(changed)
     return evaluate(network.equations, start, point.sizes, point.functions.values(), point.names)[network.loss][()]
+
+
+def follow(derivation: Derivation, point: Point, row: Optimiser, rate: float, steps: int = 3) -> list[dict[str, Any]]:
+    """The first weight through some updates: the step, its derivative, the state and the weight after it, and the loss."""
+    names = [a.name for a in derivation.network.arrays if a.role == "parameter" and a.name in derivation.wrt]
+    equations = update_equations(row)
+    constants = {k: {(): mpmath.mpf(v)} for k, v in row.constants.items()}
+    state = {n: {p: dict.fromkeys(row.state, mpmath.mpf(0)) for p in point.values[n]} for n in names}
+    values, rows = dict(point.values), list[dict[str, Any]]()
+    first = (names[0], next(iter(values[names[0]])))
+    for t in range(1, steps + 1):
+        here = values_at(derivation, replace(point, values=values))
+        changed: dict[str, Values] = {n: {} for n in names}
+        for name in names:
+            for place, weight in values[name].items():
+                slope = here[derivation.adjoints[name]].get(place, mpmath.mpf(0))
+                scalars: dict[str, Values] = {
+                    "w": {(): weight},
+                    "g": {(): slope},
+                    "eta": {(): mpmath.mpf(rate)},
+                    "t": {(): mpmath.mpf(t)},
+                }
+                scalars |= {k: {(): v} for k, v in state[name][place].items()} | constants
+                for _, left, right in equations:
+                    scalars[left] = evaluate([Equation(Element("@new"), (Term(right),))], scalars, {})["@new"]
+                changed[name][place] = scalars["w"][()]
+                state[name][place] = {k: scalars[k][()] for k in row.state}
+                if (name, place) == first:
+                    rows.append({"t": t, "slope": slope, "state": dict(state[name][place]), "after": scalars["w"][()]})
+        rows[-1]["loss"] = here[derivation.network.loss][()]
+        values = {**values, **changed}
+    return rows
 
 
 def one_step(

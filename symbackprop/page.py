@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import sympy
 
+from .catalogue import OPTIMISERS
 from .document import KINDS, Explanation, Form
 from .graph import Graph, graph_of, paths_to_loss, weights_of
 from .latex import LatexWriter
@@ -22,9 +23,10 @@ from .mathml import KINDS as CLASSES
 from .mathml import mathml
 from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Step, elements_of
-from .numbers import Point, differences, one_step, point_of, shown, with_numbers
+from .numbers import Point, differences, follow, one_step, point_of, shown, with_numbers
 from .numpy_text import Names
 from .plan import Planner
+from .reader import Notation
 from .render import render
 from .scalars import scalar_results
 from .unicode_text import TextWriter
@@ -33,22 +35,23 @@ from .write import Formula, Style
 
 _FONT = Path(__file__).parent / "fonts" / "stix-two-math-subset.woff2"
 _MOST_STEPS = 40  # weights of one training step that are listed
+_MOST_FOLLOWED = 60  # weights of a network that is trained for three steps on the page
 _LABELS = 10  # weights whose names stand on the edges of the diagram
 _RATE = 0.5
 # Formulas that differ in the number of their layer alone are shown once from this many on, in a long network from two on.
 _ALIKE, _LONG = 3, 30
 
 
-def page(derivation: Derivation, values: Mapping[str, Any] | None = None, seed: int = 0) -> str:
+def page(derivation: Derivation, values: Mapping[str, Any] | None = None, seed: int = 0, notation: Notation | None = None) -> str:
     """The page. `values` gives arrays by name as nested lists; what is left out is drawn from `seed`."""
-    return render("page.html", _Page(derivation, values, seed).data())
+    return render("page.html", _Page(derivation, values, seed, notation or Notation()).data())
 
 
 class _Page:
-    def __init__(self, derivation: Derivation, values: Mapping[str, Any] | None, seed: int) -> None:
+    def __init__(self, derivation: Derivation, values: Mapping[str, Any] | None, seed: int, notation: Notation) -> None:
         self.derivation = derivation
         self.network = derivation.network
-        self.writing = Explanation(derivation, "index")
+        self.writing = Explanation(derivation, "index", notation)
         roles = {a.name: a.role for a in self.network.arrays}
         kinds = {n: "weight" if r == "parameter" else "signal" for n, r in roles.items() if r not in ("target", "constant")}
         kinds |= dict.fromkeys(derivation.adjoints.values(), "upstream")
@@ -101,13 +104,19 @@ class _Page:
             "stored": self._stored(),
             "numbers": self._numbers(),
             "training": self._training(),
+            "rules": self._rules(),
             "updates": self._merged(self.writing.updates()[: 1 if self.long else None]),
         }
 
-    @staticmethod
-    def _math(f: Formula) -> dict[str, str]:
-        """A formula for the page, and its text for those who listen or search."""
-        return {"math": mathml(f.latex, annotated=False), "text": f.text, "layers": ""}
+    def _math(self, f: Formula) -> dict[str, str]:
+        """A formula for the page, in the reader's notation, and its text for those who listen or search."""
+        f = self.writing.chosen(f)
+        return {"math": self._shown(f.latex, False), "text": f.text, "layers": ""}
+
+    def _shown(self, latex: str, chosen: bool = True) -> str:
+        """LaTeX as MathML, in the reader's notation."""
+        latex = self.writing.chosen(Formula("", latex)).latex if chosen else latex
+        return mathml(latex, annotated=False)
 
     def _equation(self, equation: Equation, style: Style, text_style: Style) -> Formula:
         return Formula(TextWriter(text_style).equation(equation), LatexWriter(style).equation(equation))
@@ -129,7 +138,7 @@ class _Page:
                 numbers = [cast("tuple[str, int]", patterns[j])[1] for j in alike]
                 latex = _general(f.latex, found[1])
                 text = f"for l = {_ranges(numbers)}"
-                rows.append({"math": mathml(latex, annotated=False), "text": found[0], "layers": text})
+                rows.append({"math": self._shown(latex), "text": found[0], "layers": text})
         return rows
 
     def _uses(self) -> list[dict[str, Any]]:
@@ -301,7 +310,7 @@ class _Page:
                     if u in self.derivation.adjoints
                 ]
                 rows.append({"name": self._math(name), "users": users})
-        return rows[:60]
+        return rows[: 24 if self.long else 60]
 
     def _adjoint(self, array: str) -> str:
         return LatexWriter(self.style).element(Element(self.derivation.adjoints[array]))
@@ -412,7 +421,7 @@ class _Page:
                 lines.append(
                     {
                         "nodes": path,
-                        "math": mathml(f"{latex} = {product}", annotated=False) if factors else "",
+                        "math": self._shown(f"{latex} = {product}") if factors else "",
                         "text": " → ".join(names),
                     }
                 )
@@ -435,7 +444,7 @@ class _Page:
             latex += rf"{{\partial {LatexWriter(self.style).element(e)}}}"
             checks.append(
                 {
-                    "name": {"math": mathml(latex, annotated=False), "text": f"∂{self.network.loss}/∂{e}"},
+                    "name": {"math": self._shown(latex), "text": f"∂{self.network.loss}/∂{e}"},
                     "derived": f"{float(derived):.8g}",
                     "quotient": f"{float(quotient):.8g}",
                     "agrees": abs(derived - quotient) <= 1e-6 * max(abs(quotient), 1e-6),
@@ -464,10 +473,31 @@ class _Page:
             line, value = found
             same = line.strip("()") == value
             row["numbers"] = {
-                "math": mathml(f"{left} = {line}" + ("" if same else f" = {value}"), annotated=False),
+                "math": self._shown(f"{left} = {line}" + ("" if same else f" = {value}")),
                 "text": value,
             }
         return row
+
+    def _rules(self) -> dict[str, Any]:
+        """The optimiser and the schedule, and the first weight through three updates."""
+        rules = self.writing.training_rules()
+        followed: list[dict[str, Any]] = []
+        names = [n for n in self.derivation.wrt if self.writing.arrays[n].role == "parameter"]
+        weights = sum(len(self.point.values[n]) for n in names) if self.point is not None else 0
+        if self.point is not None and 0 < weights <= _MOST_FOLLOWED:
+            row = OPTIMISERS[rules["name"]]
+            for r in follow(self.derivation, self.point, row, float(row.learning_rate)):
+                numbers = {k: f"{float(v):.5g}" for k, v in {"slope": r["slope"], **r["state"], "after": r["after"]}.items()}
+                followed.append({"t": r["t"], "loss": f"{float(r['loss']):.6g}", "cells": list(numbers.values())})
+        first = Element(names[0], *(sympy.Integer(1) for _ in self.writing.arrays[names[0]].axes)) if names else None
+        return {
+            **rules,
+            "lines": [self._math(f) for f in rules["lines"]],
+            "schedule": self._math(rules["schedule"]),
+            "followed": followed,
+            "first": self._shown(LatexWriter(self.style).element(first)) if first is not None else "",
+            "rate": OPTIMISERS[rules["name"]].learning_rate,
+        }
 
     def _training(self) -> dict[str, Any] | None:
         """One step of gradient descent with the numbers before and after."""

@@ -19,7 +19,7 @@ _SECONDS = 60
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-def pdf(derivation: Derivation, form: str = "index") -> bytes:
+def pdf(derivation: Derivation, form: str = "index", notation: str = "") -> bytes:
     """The PDF of a derivation, whose results are written in this form (index, matrix or scalar).
 
     Raises `SymbackpropError` where no program that makes a PDF is installed, or none of them succeeds.
@@ -28,14 +28,14 @@ def pdf(derivation: Derivation, form: str = "index") -> bytes:
     with tempfile.TemporaryDirectory(prefix="symbackprop-") as place:
         folder = Path(place)
         if (program := shutil.which("pdflatex")) is not None:
-            (folder / "derivation.tex").write_text(explain(derivation, "latex", form), encoding="utf-8")
+            (folder / "derivation.tex").write_text(explain(derivation, "latex", form, notation=notation), encoding="utf-8")
             options = ("-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "derivation.tex")
             if (found := _made([program, *options], folder)) is not None:
                 return found
             tried.append("pdflatex")
         browser = next((path for name in _BROWSERS if (path := shutil.which(name)) is not None), None)
         if browser is not None:
-            (folder / "derivation.html").write_text(explain(derivation, "html", form), encoding="utf-8")
+            (folder / "derivation.html").write_text(explain(derivation, "html", form, notation=notation), encoding="utf-8")
             options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", "--disable-background-networking")
             own = (f"--user-data-dir={folder / 'profile'}", f"--print-to-pdf={folder / 'derivation.pdf'}")
             if (found := _made([browser, *options, *own, (folder / "derivation.html").as_uri()], folder)) is not None:

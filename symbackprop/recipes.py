@@ -17,19 +17,36 @@ from .sizes import Sizes
 from .write import Style
 
 
-def plan_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:
-    """What the template prints of an update rule: a statement for each of its equations."""
-    names = Names(("np",))
+def update_equations(row: catalogue.Optimiser) -> list[tuple[str, str, Expr]]:
+    """The equations of an update rule, in order: as text, the name of the left side, the right side."""
     scope = Scope(dict.fromkeys(("w", "g", "eta", "t", *row.state, *row.constants), ()), {}, Sizes())
-    # Rates first, small safety constants last, as the papers write them.
-    order = {"w": 2, "g": 3, **dict.fromkeys(row.state, 4), **dict.fromkeys(row.constants, 5), "eta": 6, "epsilon": 0}
-    writer = NumpyWriter(names, Style(order), scalars=True)
-    lines: list[tuple[str, str]] = []
+    found: list[tuple[str, str, Expr]] = []
     for text in row.equations:
         source = Source(f"<optimiser {row.name}>", text)
         definition = parse_definition(source)
-        left = cast(Name, definition.left).name
-        right = Lowering(source, scope).scalar(definition.right)
+        found.append((text, cast(Name, definition.left).name, Lowering(source, scope).scalar(definition.right)))
+    return found
+
+
+def rule_style(row: catalogue.Optimiser) -> Style:
+    """The order of factors in an update rule: rates first, small safety constants last, as the papers write them."""
+    order = {"w": 2, "g": 3, **dict.fromkeys(row.state, 4), **dict.fromkeys(row.constants, 5), "eta": 6, "epsilon": 0}
+    return Style(order)
+
+
+def schedule_rate(row: catalogue.Schedule) -> Expr:
+    """The learning rate of a schedule."""
+    source = Source(f"<schedule {row.name}>", row.formula)
+    scope = Scope(dict.fromkeys(("eta_0", "t", *row.constants), ()), {}, Sizes())
+    return Lowering(source, scope).scalar(parse_expression(source))
+
+
+def plan_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:
+    """What the template prints of an update rule: a statement for each of its equations."""
+    names = Names(("np",))
+    writer = NumpyWriter(names, rule_style(row), scalars=True)
+    lines: list[tuple[str, str]] = []
+    for text, left, right in update_equations(row):
         step = sympy.expand(right - Element("w")) if left == "w" else None
         if step is not None:
             # one subtraction in place instead of a second array
@@ -58,9 +75,7 @@ def _without_weight(right: Expr) -> Expr:
 def plan_schedule(row: catalogue.Schedule) -> dict[str, Any]:
     """What the template prints of a learning-rate schedule."""
     names = Names(("np",))
-    source = Source(f"<schedule {row.name}>", row.formula)
-    scope = Scope(dict.fromkeys(("eta_0", "t", *row.constants), ()), {}, Sizes())
-    body = Lowering(source, scope).scalar(parse_expression(source))
+    body = schedule_rate(row)
     writer = NumpyWriter(names, Style(), scalars=True)
     code = writer.expression(body)
     arguments = ["eta_0", "t", *(f"{names[k]}={number_text(sympy.Rational(v))}" for k, v in row.constants.items())]

@@ -53,7 +53,8 @@ class Style:
     `names` maps an array to a display name (LaTeX in the LaTeX writer); `adjoints` maps the name of a derivative to its
     array: for people it reads ∂L/∂a, or δ for the arrays in `deltas`; where the network is `layered`, the number at the
     end of a name is its layer; `hidden` are indices that are not shown. `kinds` says what
-    arrays are (weight, signal, upstream), so that a page can colour them.
+    arrays are (weight, signal, upstream), so that a page can colour them; `flipped` arrays are written as matrices the other
+    way round (examples as columns).
     """
 
     order: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -66,6 +67,7 @@ class Style:
     loss: str = "L"
     layered: bool = False
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
+    flipped: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
 
 

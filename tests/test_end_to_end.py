@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from symbackprop import derive, explain
+from symbackprop import check, derive, explain, jacobian
 from symbackprop.catalogue import OPTIMISERS, SCHEDULES
 from symbackprop.declare import bundled
 from symbackprop.train import bundled_data
@@ -318,6 +318,8 @@ def test_a_notebook_shows_formulas():
     assert shown["text/latex"].startswith(r"$$\begin{aligned}")
     assert "∂L/∂W1 = Xᵀ Δ1" in shown["text/plain"]
     assert "z1[n,k]" in derivation.network._repr_mimebundle_()["text/plain"]
+    assert jacobian(derivation.network, "a1", "x")._repr_mimebundle_()["text/latex"].startswith("$$J")
+    assert check(derivation, "dL/dz1[n,k] = a1[n,k]")._repr_mimebundle_()["text/plain"].startswith("refuted")
 
 
 def test_values_that_do_not_fit_are_told(tmp_path):

@@ -124,6 +124,13 @@ def test_names_cannot_run_or_break_the_page(visit):
     assert page.complaints == []
 
 
+def test_page_in_another_notation(visit):
+    page = visit(explain(derive("xor"), "html", notation="batch=columns, layer=[l], derivative=∇, prediction=ŷ"))
+    assert "in matrices examples are columns" in page.locator("main").inner_text()
+    assert page.locator("text=∇").count() > 0
+    assert page.complaints == []
+
+
 def test_numbers_given_are_the_numbers_shown(visit):
     values = {
         "w_11": 0.15, "w_12": 0.25, "w_21": 0.2, "w_22": 0.3, "v_1": 0.4, "v_2": 0.5,

@@ -20,7 +20,7 @@ LEVELS = (
     {"notation", "render", "parse", "catalogue", "files"},
     {"chain", "spec", "sizes", "algebra", "write", "solve"},
     {"unicode_text", "latex", "numpy_text"},
-    {"mathml"},
+    {"mathml", "reader"},
     {"views"},
     {"lower", "differentiate", "simplify", "stabilise", "plan", "evaluate", "matrix"},
     {"functions", "recipes"},

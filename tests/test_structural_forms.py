@@ -158,3 +158,54 @@ def test_wrt_an_input():
     derivation = derive("3 -> dense(2, tanh) -> squared_error", wrt=["x"])
     assert [e.name for e in derivation.equations][-1] == "dx"
     assert written(derivation)["dx"] == "sum(k, dz1[n,k]*W1[d,k])"
+
+
+CHAIN = "3 -> dense(4, tanh) -> dense(2, softmax) -> cross_entropy"
+
+
+@pytest.mark.parametrize(
+    ("notation", "lines"),
+    [
+        ("batch=columns", ("∂L/∂W1 = X Δ1ᵀ", "∂L/∂A1 = W2 Δ2", "∂L/∂b2 = Δ2 𝟏", "in matrices examples are columns")),
+        ("layout=numerator", ("∂L/∂W1 = Δ1 X", "∂L/∂W2 = Δ2 A1", "numerator layout")),
+        ("batch=columns, layout=numerator", ("∂L/∂W1 = Δ1ᵀ Xᵀ", "∂L/∂A1 = Δ2 W2ᵀ")),
+        ("prediction=ŷ", ("Δ2 = 1/N (Ŷ − Y)", "ŷ[n,k] = ")),
+        ("derivative=d", ("dL/dW1 = Xᵀ Δ1",)),
+        ("derivative=nabla", ("∇_{W1} L = Xᵀ Δ1",)),
+    ],
+)
+def test_notation_is_the_readers(notation, lines):
+    text = explain(derive(CHAIN), "text", "matrix", notation=notation) + explain(derive(CHAIN), "text", notation=notation)
+    for line in lines:
+        assert line in text
+
+
+def test_notation_in_latex_and_that_declared_names_win():
+    from symbackprop.explain import fragment
+
+    latex = fragment(derive(CHAIN), "latex", "index", "layer=[l], derivative=∇, prediction=ŷ")
+    assert r"\nabla_{W^{[1]}_{dh}} L = " in latex
+    assert r"\hat{y}_{nk} - y_{nk}" in latex
+    assert r"W_{1,dh}" in fragment(derive(CHAIN), "latex", "index", "layer=sub")
+    own = explain(derive("two_hidden_one_output"), "text", "scalar", notation="prediction=a")
+    assert "−(y − y')·f_B'(z_B)·o_1" in own
+
+
+@pytest.mark.parametrize("notation", ["batch=diagonal", "batches=rows", "nonsense"])
+def test_unknown_notation_is_refused(notation):
+    from symbackprop import SymbackpropError
+
+    with pytest.raises(SymbackpropError):
+        explain(derive(CHAIN), "text", notation=notation)
+
+
+def test_optimisers_are_explained_from_their_own_equations():
+    from symbackprop.catalogue import OPTIMISERS
+
+    for name in OPTIMISERS:
+        text = explain(derive({"network": CHAIN, "train": {"optimizer": name, "schedule": "cosine"}}), "text")
+        assert f"With {name}" in text
+        assert "w ← w − " in text
+        assert "(cosine)" in text
+    page = explain(derive("xor"), "html")
+    assert "With adam (Kingma, Ba 2015)" in page
