@@ -201,9 +201,10 @@ def _networks(options: argparse.Namespace) -> int:  # noqa: ARG001
 
 def _catalogue(options: argparse.Namespace) -> int:  # noqa: ARG001
     from . import catalogue as c
+    from .layer_rows import LAYER_NAMES, layers_named
 
     tables: tuple[tuple[str, dict[str, str]], ...] = (
-        ("Layers", {n: "; ".join(c.layers_named(n)[0].equations) for n in c.LAYER_NAMES}),
+        ("Layers", {n: "; ".join(layers_named(n)[0].equations) for n in LAYER_NAMES}),
         ("Activations", {r.name: r.formula or "; ".join(r.equations) for r in c.ACTIVATIONS.values()}),
         ("Losses", {r.name: r.formula or "; ".join(r.equations) for r in c.LOSSES.values()}),
         ("Penalties", dict(c.PENALTIES)),

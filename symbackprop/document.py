@@ -183,7 +183,7 @@ class Explanation:
                 lines[-1] = f"{network.batch} counts examples; in matrices examples are columns.{how}"
         weights = [a for a in network.arrays if a.role == "parameter" and len(a.axes) == 2]
         if weights:
-            a = weights[0]
+            a = next((w for w in weights if w.name.startswith("W")), weights[0])
             lines.append(f"Weights are {a.name}[{a.axes[0]},{a.axes[1]}]: from {a.axes[0]} to {a.axes[1]}.")
         if self.style.deltas & set(self.derivation.adjoints):
             lines.append(f"δ of a layer is ∂{network.loss}/∂z, the derivative with respect to what enters its activation.")

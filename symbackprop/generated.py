@@ -11,6 +11,7 @@ from .derive import derive
 from .emit import emit
 from .explain import explain
 from .files import write_file
+from .layer_rows import LAYERS
 from .render import render
 
 MODULES = ("line", "xor", "iris", "digits", "char_lstm")
@@ -36,7 +37,7 @@ def contents() -> dict[str, str]:
     files = {f"{name}.py": emit(derive(declare(name))) for name in MODULES}
     for file, form, layout in DERIVATIONS:
         files[file] = explain(derive(declare(file.partition(".")[0])), form, layout)
-    files["layers.md"] = render("layers.md", {"rows": [_row(layer) for layer in catalogue.LAYERS]})
+    files["layers.md"] = render("layers.md", {"rows": [_row(layer) for layer in LAYERS]})
     return files
 
 

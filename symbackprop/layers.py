@@ -13,6 +13,7 @@ from . import catalogue
 from .assemble import Assembly
 from .chain import Link, as_link, as_size, as_sizes
 from .errors import NetworkError, Source, suggest
+from .layer_rows import LAYER_NAMES, layers_named
 from .lower import Lowering
 from .notation import SAFE_NAME, Beyond, Draw, Element, Equation, Start, Term, index
 from .parse import (
@@ -60,11 +61,11 @@ class Layers(Assembly):
     def layers_named(self, name: str) -> list[catalogue.Layer]:
         """The rows of a layer: the user's own, or the catalogue's."""
         own = self.spec.layers.get(name)
-        return [self._own_layer(own)] if own is not None else catalogue.layers_named(name)
+        return [self._own_layer(own)] if own is not None else layers_named(name)
 
     def layer_names(self) -> list[str]:
         """Every name of a layer or an activation."""
-        return [*self.spec.layers, *catalogue.LAYER_NAMES, *catalogue.ACTIVATIONS, *self.spec.activations, *self.scope.functions]
+        return [*self.spec.layers, *LAYER_NAMES, *catalogue.ACTIVATIONS, *self.spec.activations, *self.scope.functions]
 
     @staticmethod
     def _own_layer(own: Own) -> catalogue.Layer:

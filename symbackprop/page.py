@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import sympy
 
+from .alike import general, pattern, ranges
 from .catalogue import OPTIMISERS
 from .document import KINDS, Explanation, Form
 from .graph import Graph, graph_of, paths_to_loss, weights_of
@@ -123,7 +124,7 @@ class _Page:
 
     def _merged(self, formulas: Sequence[Formula]) -> list[dict[str, Any]]:
         """Formulas in order; those that differ in the number of their layer alone are written once, with l."""
-        patterns = [_pattern(f.text) for f in formulas]
+        patterns = [pattern(f.text) for f in formulas]
         groups: dict[str, list[int]] = {}
         for k, found in enumerate(patterns):
             if found is not None:
@@ -136,8 +137,8 @@ class _Page:
                 rows.append(self._math(f))
             elif k == alike[0]:
                 numbers = [cast("tuple[str, int]", patterns[j])[1] for j in alike]
-                latex = _general(f.latex, found[1])
-                text = f"for l = {_ranges(numbers)}"
+                latex = general(f.latex, found[1])
+                text = f"for l = {ranges(numbers)}"
                 rows.append({"math": self._shown(latex), "text": found[0], "layers": text})
         return rows
 
@@ -153,19 +154,18 @@ class _Page:
         rows: list[dict[str, Any]] = []
         seen: dict[str, int] = {}
         for _, both, _ in formulas:
-            found = _pattern(both.text)
+            found = pattern(both.text)
             if found is not None:
                 seen[found[0]] = seen.get(found[0], 0) + 1
         done: set[str] = set()
         for kind, both, place in formulas:
-            found = _pattern(both.text)
-            general = found is not None and seen[found[0]] >= self.alike
-            if general and found is not None:
+            found = pattern(both.text)
+            if found is not None and seen[found[0]] >= self.alike:
                 if found[0] in done:
                     continue
                 done.add(found[0])
-                both = Formula(found[0], _general(both.latex, found[1]))  # noqa: PLW2901
-                place = Formula(place.text, _general(place.latex, found[1]))  # noqa: PLW2901
+                both = Formula(found[0], general(both.latex, found[1]))  # noqa: PLW2901
+                place = Formula(place.text, general(place.latex, found[1]))  # noqa: PLW2901
             rows.append(
                 {"kind": CLASSES[kind], "words": KINDS[cast(Any, kind)], "formula": self._math(both), "place": self._math(place)}
             )
@@ -177,7 +177,7 @@ class _Page:
         """The derivation: for every derivative its essential line, and folded within it all the others."""
         final = {e.name: e for e in self.derivation.equations}
         raws = [(raw, self._equation(final.get(raw.name, raw), self.style, self.writing.style)) for raw in self.derivation.raw]
-        patterns = [_pattern(f.text) for _, f in raws]
+        patterns = [pattern(f.text) for _, f in raws]
         counts: dict[str, list[int]] = {}
         for found in patterns:
             if found is not None:
@@ -190,8 +190,8 @@ class _Page:
                 if found[0] in done:
                     continue
                 done.add(found[0])
-                layers = f"for l = {_ranges(counts[found[0]])}; written here for l = {found[1]}"
-                essential = Formula(found[0], _general(essential.latex, found[1]))  # noqa: PLW2901
+                layers = f"for l = {ranges(counts[found[0]])}; written here for l = {found[1]}"
+                essential = Formula(found[0], general(essential.latex, found[1]))  # noqa: PLW2901
             rows.append(self._step(raw, essential, layers, raw.name in final))
         return rows
 
@@ -249,7 +249,7 @@ class _Page:
         shown_equations = [e for e in derivation.equations if e in wanted]
         array = {v: k for k, v in derivation.adjoints.items()}
         rows: list[dict[str, Any]] = []
-        patterns = {e.name: _pattern(TextWriter(self.writing.style).equation(e)) for e in shown_equations}
+        patterns = {e.name: pattern(TextWriter(self.writing.style).equation(e)) for e in shown_equations}
         counts: dict[str, list[int]] = {}
         for found in patterns.values():
             if found is not None:
@@ -261,7 +261,7 @@ class _Page:
                 if found[0] in done:
                     continue
                 done.add(found[0])
-                layers = f"and likewise for the layers {_ranges(counts[found[0]])}"
+                layers = f"and likewise for the layers {ranges(counts[found[0]])}"
             matrix = self.writing.equation(e, self.writing.style, cast(Form, "matrix"))
             rows.append(
                 {
@@ -556,48 +556,3 @@ def _short(text: str) -> str:
 def _slug(text: str) -> str:
     """A name as an identifier in the page."""
     return "w-" + "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in text)
-
-
-_LAYER = re.compile(r"(?<=[^\W\d_])(\d+)(?!\d)")
-_UNDER = re.compile(r"(?:Σ|mean|max|argmax)_[\w',]*$")
-_SMALL = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-
-
-def _pattern(text: str) -> tuple[str, int] | None:
-    """A formula with the numbers of its layers counted from its own, and that number; None where it has none.
-
-    Letters of indices count along only where they belong to this layer or the one beside it: the width of a block stays.
-    """
-    numbers = [int(n) for n in _LAYER.findall(text)]
-    if not numbers:
-        return None
-    own = numbers[0]
-
-    def relative(match: re.Match[str]) -> str:
-        off, before = int(match[1]) - own, text[: match.start()]
-        letter = before.count("[") > before.count("]") or _UNDER.search(before) is not None
-        if letter and abs(off) > 1:
-            return match[1]
-        return "₍ₗ₎" if off == 0 else f"₍ₗ{'₊' if off > 0 else '₋'}{str(abs(off)).translate(_SMALL)}₎"
-
-    return _LAYER.sub(relative, text), own
-
-
-def _general(latex: str, own: int) -> str:
-    """The LaTeX of a layer's formula with l for its number."""
-
-    def relative(match: re.Match[str]) -> str:
-        off = int(match[2]) - own
-        if match[1].startswith("_") and abs(off) > 1:
-            return match[0]
-        return f"{match[1]}l{'' if off == 0 else f'{off:+d}'}{match[3]}"
-
-    latex = re.sub(r"(\^\{\()(\d+)(\))", relative, latex)
-    return re.sub(r"(_\{)(\d+)(\}|,)", relative, latex)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    ordered = sorted(set(numbers))
-    if ordered == list(range(ordered[0], ordered[-1] + 1)):
-        return f"{ordered[0]}, …, {ordered[-1]}"
-    return ", ".join(map(str, ordered))

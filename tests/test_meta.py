@@ -17,8 +17,8 @@ PACKAGE = ROOT / "symbackprop"
 # From the bottom up; a module imports only from the levels below its own, stages never one another.
 LEVELS = (
     {"errors"},
-    {"notation", "render", "parse", "catalogue", "files"},
-    {"chain", "spec", "sizes", "algebra", "write", "solve"},
+    {"notation", "render", "parse", "catalogue", "files", "alike"},
+    {"chain", "spec", "sizes", "algebra", "write", "solve", "layer_rows"},
     {"unicode_text", "latex", "numpy_text"},
     {"mathml", "reader"},
     {"views"},

@@ -22,8 +22,8 @@ from torch import nn
 from torch.func import functional_call
 
 from symbackprop import SymbackpropError, emit
-from symbackprop.catalogue import LAYER_NAMES
 from symbackprop.chain import BRANCHES
+from symbackprop.layer_rows import LAYER_NAMES
 
 from .test_numeric_gradients import ACTIVATE
 
