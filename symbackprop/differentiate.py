@@ -44,6 +44,7 @@ from .notation import (
 from .solve import bounds, solve
 
 _LARGEST = 2000  # operations in what a function is applied to
+_MOST_FACTORS = 120  # of a product: its derivative holds their square
 Kind = Literal["loss", "activation", "weight", "signal", "penalty", "one", "other"]
 
 
@@ -171,6 +172,8 @@ def name_adjoints(network: Network, names: Iterable[str]) -> dict[str, str]:
 @functools.lru_cache(maxsize=4096)
 def partial(body: Expr, element: Element) -> Expr:
     """∂body/∂element, all other elements held fixed."""
+    if isinstance(body, sympy.Mul) and len(body.args) > _MOST_FACTORS:
+        raise NetworkError(f"the derivative of a product of {len(body.args)} factors grows too large; give parts of it names")
     variable = Dummy(real=True)
     # Step functions are constant wherever they have a derivative, and `stop` says that its value counts as constant.
     steps = (f for f in body.atoms(sympy.sign, sympy.floor, sympy.Mod, Call) if not isinstance(f, Call) or f.name == "stop")
