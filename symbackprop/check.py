@@ -41,6 +41,7 @@ from .notation import (
     groups_of,
     index,
     indices_of,
+    is_moved,
     is_recurrence,
 )
 from .parse import Item, Name, parse_expression
@@ -215,7 +216,11 @@ class _Judge:
         # (a claim may say 2/3 where K is 3), unless the network is large and the claim names no number.
         numbers = {i.size: i.number for i in self.network.indices if i.number is not None}
         largest = max((math.prod(numbers.get(s, 3) for s in self._sizes_of(e)) for e in self.network.equations), default=1)
-        keep = largest <= _AFFORDABLE or re.search(r"(?<![\w.])\d", self.claim) is not None
+        # Windows and digits only fit the sizes that they were declared for.
+        moved = any(
+            is_moved(i) for e in self.network.equations for t in e.terms for x in t.body.atoms(Element) for i in x.indices
+        )
+        keep = moved or largest <= _AFFORDABLE or re.search(r"(?<![\w.])\d", self.claim) is not None
         roots = {i.size: i.number if keep and i.number is not None else 2 + k % 3 for k, i in enumerate(self.network.indices)}
         sizes = {i.name: 5 + seed if i.name == self.network.batch else roots[i.size] for i in self.network.indices}
         # The claim's own letters run over what they were used for.
@@ -231,9 +236,20 @@ class _Judge:
         with mpmath.workdps(_DIGITS):
             self._obey_facts(values, sizes, rng)
             names = {i.name: i.size for i in self.network.indices}
-            given = self._resolved((*self.network.equations, *self.derivation.raw), functions)
+            given = self._resolved(self._needed(), functions)
             values = evaluate(given, values, sizes, functions.values(), names)
         return values, sizes, functions
+
+    def _needed(self) -> list[Equation]:
+        """The equations that the sides of the claim ask for."""
+        everything = [*self.network.equations, *self.derivation.raw]
+        wanted, before = {e.name for s in self.sides for t in s.terms for e in t.body.atoms(Element)}, -1
+        while len(wanted) > before:  # once more for every recurrence
+            before = len(wanted)
+            for equation in reversed(everything):
+                if equation.name in wanted:
+                    wanted |= {e.name for t in equation.terms for e in t.body.atoms(Element)}
+        return [e for e in everything if e.name in wanted]
 
     def _sizes_of(self, equation: Equation) -> set[str]:
         """The sizes of all letters of an equation."""

@@ -13,7 +13,7 @@ from typing import cast
 import sympy
 from sympy import Expr
 
-from .notation import Element, Equation, Network, Term, elements_of, groups_of, is_index
+from .notation import Element, Equation, Network, Term, elements_of, groups_of, index, is_index
 
 _MOST_UNITS = 24  # nodes that are drawn unit by unit
 _MOST_PATHS = 24  # of one weight that are listed
@@ -74,6 +74,7 @@ def graph_of(network: Network) -> Graph:
     graph = Graph(units=unrolled is not None)
     equations = unrolled if unrolled is not None else list(network.equations)
     roles = {a.name: a.role for a in network.arrays}
+    own = {a.name: Element(a.name, *map(index, a.axes)) for a in network.arrays}
     for equation in equations:
         target = _key(equation.target, graph.units)
         graph.nodes.setdefault(target, Node(equation.target, "loss" if equation.name == network.loss else "stored"))
@@ -85,7 +86,7 @@ def graph_of(network: Network) -> Graph:
             for e in signals:
                 if e.name == equation.name:
                     continue
-                graph.nodes.setdefault(_key(e, graph.units), Node(e, roles.get(e.name, "stored")))
+                graph.nodes.setdefault(_key(e, graph.units), Node(e if graph.units else own[e.name], roles.get(e.name, "stored")))
                 _add(graph, Edge(_key(e, graph.units), target, weights))
             if not signals and weights:
                 _add(graph, Edge("", target, weights))

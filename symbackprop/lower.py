@@ -499,7 +499,7 @@ class Lowering:
             elif is_index(i):
                 if wrong := scope.sizes.unify(str(i), axis):
                     raise self.error(f"in {Element(name, *indices)}: {wrong}", place)
-            elif name in scope.axes and (wrong := scope.sizes.fit(i, axis)):
+            elif name in scope.axes and not scope.free and (wrong := scope.sizes.fit(i, axis)):
                 text = Element(name, *indices)
                 raise self.error(f"in {text}: the index '{i}' {wrong}; write pad({text}) where zeros are meant beyond it", place)
         element = Element(name, *indices)

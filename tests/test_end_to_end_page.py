@@ -124,6 +124,22 @@ def test_names_cannot_run_or_break_the_page(visit):
     assert page.complaints == []
 
 
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "T x 3 -> lstm(4, mask=true) -> last -> dense(2) -> squared_error",
+        "T x 3 -> conv(4, 3, relu, padding=1) -> dropout(0.2) -> batch_norm -> global_avgpool -> dense(2) -> squared_error",
+        "4 -> concat(dense(3, relu)) -> residual(dense(7, tanh)) -> dense(2) -> squared_error",
+        "5 -> dense(12) -> reshape(2x3x2) -> conv(2, 2x1) -> flatten -> dense(2) -> squared_error",
+    ],
+)
+def test_every_kind_of_network_has_a_page(chain, visit):
+    page = visit(explain(derive(chain), "html"))
+    assert page.locator(".node").count() > 3
+    assert "differs" not in page.locator("main").inner_text()
+    assert page.complaints == []
+
+
 def test_page_in_another_notation(visit):
     page = visit(explain(derive("xor"), "html", notation="batch=columns, layer=[l], derivative=∇, prediction=ŷ"))
     assert "in matrices examples are columns" in page.locator("main").inner_text()

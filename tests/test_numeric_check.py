@@ -100,3 +100,25 @@ def test_command_line(tmp_path):
     for entry in json.loads(wrong.stdout):
         assert set(entry) == {"claim", "verdict", "ratio", "reason", "correct", "counterexample"}
     assert run("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "claim", "verdict"),
+    [
+        (
+            "5x4x1 -> conv(2, 2x3) -> maxpool(2x1) -> flatten -> dense(2) -> softmax_cross_entropy",
+            "dL/dz4[n,k] = (p[n,k] - y[n,k])/N",
+            "proved",
+        ),
+        (
+            "5x4x1 -> conv(2, 2x3) -> maxpool(2x1) -> flatten -> dense(2) -> softmax_cross_entropy",
+            "dL/dz4[n,k] = (y[n,k] - p[n,k])/N",
+            "refuted",
+        ),
+        ("T x 2 -> rnn(3) -> last -> dense(1) -> squared_error", "dL/db1[h] = sum(n, t, dz1[n,t,h])", "proved"),
+        ("T x 2 -> rnn(3) -> last -> dense(1) -> squared_error", "dL/dU1[j1,h] = sum(n, t, dz1[n,t,h]*h1[n,t-1,j1])", "proved"),
+        ("T x 2 -> rnn(3) -> last -> dense(1) -> squared_error", "dL/dU1[j1,h] = sum(n, t, dz1[n,t,h]*h1[n,t,j1])", "refuted"),
+    ],
+)
+def test_claims_about_windows_and_recurrences(network, claim, verdict):
+    assert check(derive(network), claim).verdict == verdict
