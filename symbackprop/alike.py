@@ -6,11 +6,37 @@ z7[n,h7] = … a6 … W7      and      z8[n,h8] = … a7 … W8      are both   
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 _LAYER = re.compile(r"(?<=[^\W\d_])(\d+)(?!\d)")
 _UNDER = re.compile(r"(?:Σ|mean|max|argmax)_[\w',]*$")
 _SMALL = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+@dataclass(frozen=True)
+class Alike:
+    """The formula of one layer, `own`, that stands for those of all the layers `numbers`; its `text` is for a general one."""
+
+    text: str
+    own: int
+    numbers: tuple[int, ...]
+
+
+def alike(texts: Sequence[str], least: int) -> Iterator[tuple[int, Alike | None]]:
+    """The positions of the formulas to show: of at least `least` that are alike only the first, with what it stands for."""
+    patterns = [pattern(text) for text in texts]
+    groups: dict[str, list[int]] = {}
+    for found in patterns:
+        if found is not None:
+            groups.setdefault(found[0], []).append(found[1])
+    done: set[str] = set()
+    for position, found in enumerate(patterns):
+        if found is None or len(groups[found[0]]) < least:
+            yield position, None
+        elif found[0] not in done:
+            done.add(found[0])
+            yield position, Alike(*found, tuple(groups[found[0]]))
 
 
 def pattern(text: str) -> tuple[str, int] | None:

@@ -23,13 +23,12 @@ from sympy import Expr, Symbol
 
 from .algebra import clean, insert_equation, rationally, unfold_calls
 from .derive import closed_form, derive, network_name
-from .differentiate import resolve
+from .differentiate import resolve, resolved
 from .errors import FormulaError, Source, SymbackpropError, suggest
 from .evaluate import Values, evaluate
 from .functions import catalogue_functions
 from .lower import Lowering, Scope
 from .notation import (
-    Call,
     Derivation,
     Displayed,
     Element,
@@ -236,7 +235,7 @@ class _Judge:
         with mpmath.workdps(_DIGITS):
             self._obey_facts(values, sizes, rng)
             names = {i.name: i.size for i in self.network.indices}
-            given = self._resolved(self._needed(), functions)
+            given = resolved(self._needed(), functions)
             values = evaluate(given, values, sizes, functions.values(), names)
         return values, sizes, functions
 
@@ -283,21 +282,6 @@ class _Judge:
         body = sympy.sin(inner + numbers[3]) + numbers[4] * inner**2 + numbers[5] * variables[0] * variables[1]
         return replace(function, parameters=("u0", "u1", "u2"), body=body)
 
-    @staticmethod
-    def _resolved(equations: Sequence[Equation], functions: Mapping[str, Function]) -> list[Equation]:
-        """The equations with abstract functions and all primes replaced by formulas."""
-
-        def plain(body: Expr) -> Expr:
-            calls = {c for c in body.atoms(Call) if len(functions[c.name].parameters) > len(c.arguments)}
-            padded: dict[Expr, Expr] = {}
-            for c in calls:
-                missing = len(functions[c.name].parameters) - len(c.arguments)
-                zeros = [sympy.S.Zero] * missing
-                padded[c] = Call(c.args[0], (*c.orders, *([0] * missing)), *c.arguments, *zeros)
-            return unfold_calls(resolve(body.xreplace(padded), functions), functions)
-
-        return [replace(e, terms=tuple(replace(t, body=plain(t.body)) for t in e.terms)) for e in equations]
-
     def _value(
         self,
         side: _Side,
@@ -309,7 +293,7 @@ class _Judge:
         names = {i.name: i.size for i in self.network.indices}
         equation = Equation(Element("@side", *free), side.terms)
         with mpmath.workdps(_DIGITS):
-            return evaluate(self._resolved([equation], functions), values, sizes, functions.values(), names)["@side"]
+            return evaluate(resolved([equation], functions), values, sizes, functions.values(), names)["@side"]
 
     def _free(self, *sides: _Side) -> list[Symbol]:
         found = {i for s in sides for t in s.terms for i in indices_of(t.body) - set(t.over)}

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import sympy
 from sympy import Dummy, Expr, Symbol
 
-from .algebra import cost
+from .algebra import cost, unfold_calls
 from .errors import NetworkError, suggest
 from .notation import (
     Beyond,
@@ -211,6 +212,20 @@ def derivative_of(function: Function, orders: tuple[int, ...], functions: tuple[
         for _ in range(order):
             body = resolve(partial(body, Element(parameter)), {f.name: f for f in functions})
     return body
+
+
+def resolved(equations: Sequence[Equation], functions: Mapping[str, Function]) -> list[Equation]:
+    """The equations with all functions and all their primes replaced by formulas; a constant left out counts as zero."""
+
+    def plain(body: Expr) -> Expr:
+        padded: dict[Expr, Expr] = {}
+        for c in body.atoms(Call):
+            missing = len(functions[c.name].parameters) - len(c.arguments)
+            if missing > 0:
+                padded[c] = Call(c.args[0], (*c.orders, *([0] * missing)), *c.arguments, *([sympy.S.Zero] * missing))
+        return unfold_calls(resolve(cast(Expr, body.xreplace(padded)), functions), functions)
+
+    return [replace(e, terms=tuple(replace(t, body=plain(t.body)) for t in e.terms)) for e in equations]
 
 
 def _kind(

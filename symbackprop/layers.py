@@ -271,7 +271,7 @@ class Layers(Assembly):
         where: Source,
     ) -> Current:
         """Write a layer's equations with the names and letters of this network."""
-        texts = _masked(layer, choice) if choice.masked and layer.state else list(layer.equations)
+        texts = _masked(layer) if choice.masked and layer.state else list(layer.equations)
         texts = [_allowed(t, choice.conditions) for t in texts]
         texts = [t for t in texts if t]
         if layer.activation:
@@ -457,7 +457,7 @@ def _allowed(text: str, conditions: list[str]) -> str:
     return head + value if conditions else ""
 
 
-def _masked(layer: catalogue.Layer, choice: _Choice) -> list[str]:  # noqa: ARG001
+def _masked(layer: catalogue.Layer) -> list[str]:
     """The equations of a recurrent layer whose state stays as it is where the mask is 0."""
     lines: list[str] = []
     for text in layer.equations:

@@ -16,6 +16,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from .catalogue import Optimiser
+from .differentiate import resolved
 from .errors import DataError, FileError, suggest
 from .evaluate import Values, evaluate
 from .functions import catalogue_functions
@@ -155,27 +156,8 @@ def values_at(derivation: Derivation, point: Point) -> dict[str, Values]:
     """The values of all arrays, computed anew from those that are given."""
     given = {a.name for a in derivation.network.arrays if a.role != "stored"}
     start = {n: v for n, v in point.values.items() if n in given}
-    equations = (*derivation.network.equations, *_resolved(derivation.equations, point.functions))
+    equations = (*derivation.network.equations, *resolved(derivation.equations, point.functions))
     return evaluate(equations, start, point.sizes, point.functions.values(), point.names)
-
-
-def _resolved(equations: Sequence[Equation], functions: Mapping[str, Function]) -> list[Equation]:
-    """Primes of functions as formulas."""
-
-    def plain(body: Expr) -> Expr:
-        swap: dict[Expr, Expr] = {}
-        for c in body.atoms(Call):
-            f = functions[c.name]
-            if any(c.orders) and f.body is not None:
-                formula = f.body
-                for parameter, order in zip(f.parameters, c.orders, strict=False):
-                    u = sympy.Dummy(real=True)
-                    for _ in range(order):
-                        formula = formula.xreplace({Element(parameter): u}).diff(u).xreplace({u: Element(parameter)})
-                swap[c] = formula.xreplace(dict(zip(map(Element, f.parameters), c.arguments, strict=False)))
-        return cast(Expr, body.xreplace(swap)) if swap else body
-
-    return [replace(e, terms=tuple(replace(t, body=plain(t.body)) for t in e.terms)) for e in equations]
 
 
 # ---------------------------------------------------------------------- lines with numbers

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, cast
 
 import sympy
 
-from .alike import general, pattern, ranges
+from .alike import alike, general, ranges
 from .catalogue import OPTIMISERS
 from .document import KINDS, Explanation, Form
 from .graph import Graph, graph_of, paths_to_loss, weights_of
@@ -124,22 +125,13 @@ class _Page:
 
     def _merged(self, formulas: Sequence[Formula]) -> list[dict[str, Any]]:
         """Formulas in order; those that differ in the number of their layer alone are written once, with l."""
-        patterns = [pattern(f.text) for f in formulas]
-        groups: dict[str, list[int]] = {}
-        for k, found in enumerate(patterns):
-            if found is not None:
-                groups.setdefault(found[0], []).append(k)
         rows: list[dict[str, Any]] = []
-        for k, f in enumerate(formulas):
-            found = patterns[k]
-            alike = groups.get(found[0], []) if found is not None else []
-            if found is None or len(alike) < self.alike:
-                rows.append(self._math(f))
-            elif k == alike[0]:
-                numbers = [cast("tuple[str, int]", patterns[j])[1] for j in alike]
-                latex = general(f.latex, found[1])
-                text = f"for l = {ranges(numbers)}"
-                rows.append({"math": self._shown(latex), "text": found[0], "layers": text})
+        for k, found in alike([f.text for f in formulas], self.alike):
+            if found is None:
+                rows.append(self._math(formulas[k]))
+            else:
+                latex = general(formulas[k].latex, found.own)
+                rows.append({"math": self._shown(latex), "text": found.text, "layers": f"for l = {ranges(found.numbers)}"})
         return rows
 
     def _uses(self) -> list[dict[str, Any]]:
@@ -152,20 +144,11 @@ class _Page:
             both = Formula(f"{left.text} = {value.text}", rf"{left.latex} = \kind{{{s.kind}}}{{{_plain(value.latex)}}}")
             formulas.append((s.kind, both, self.writing.formula(s.adjoint)))
         rows: list[dict[str, Any]] = []
-        seen: dict[str, int] = {}
-        for _, both, _ in formulas:
-            found = pattern(both.text)
+        for k, found in alike([both.text for _, both, _ in formulas], self.alike):
+            kind, both, place = formulas[k]
             if found is not None:
-                seen[found[0]] = seen.get(found[0], 0) + 1
-        done: set[str] = set()
-        for kind, both, place in formulas:
-            found = pattern(both.text)
-            if found is not None and seen[found[0]] >= self.alike:
-                if found[0] in done:
-                    continue
-                done.add(found[0])
-                both = Formula(found[0], general(both.latex, found[1]))  # noqa: PLW2901
-                place = Formula(place.text, general(place.latex, found[1]))  # noqa: PLW2901
+                both = Formula(found.text, general(both.latex, found.own))
+                place = Formula(place.text, general(place.latex, found.own))
             rows.append(
                 {"kind": CLASSES[kind], "words": KINDS[cast(Any, kind)], "formula": self._math(both), "place": self._math(place)}
             )
@@ -177,21 +160,12 @@ class _Page:
         """The derivation: for every derivative its essential line, and folded within it all the others."""
         final = {e.name: e for e in self.derivation.equations}
         raws = [(raw, self._equation(final.get(raw.name, raw), self.style, self.writing.style)) for raw in self.derivation.raw]
-        patterns = [pattern(f.text) for _, f in raws]
-        counts: dict[str, list[int]] = {}
-        for found in patterns:
-            if found is not None:
-                counts.setdefault(found[0], []).append(found[1])
-        done: set[str] = set()
         rows: list[dict[str, Any]] = []
-        for (raw, essential), found in zip(raws, patterns, strict=True):
-            layers = ""
-            if found is not None and len(counts[found[0]]) >= self.alike:
-                if found[0] in done:
-                    continue
-                done.add(found[0])
-                layers = f"for l = {ranges(counts[found[0]])}; written here for l = {found[1]}"
-                essential = Formula(found[0], general(essential.latex, found[1]))  # noqa: PLW2901
+        for k, found in alike([f.text for _, f in raws], self.alike):
+            (raw, essential), layers = raws[k], ""
+            if found is not None:
+                layers = f"for l = {ranges(found.numbers)}; written here for l = {found.own}"
+                essential = Formula(found.text, general(essential.latex, found.own))
             rows.append(self._step(raw, essential, layers, raw.name in final))
         return rows
 
@@ -249,19 +223,10 @@ class _Page:
         shown_equations = [e for e in derivation.equations if e in wanted]
         array = {v: k for k, v in derivation.adjoints.items()}
         rows: list[dict[str, Any]] = []
-        patterns = {e.name: pattern(TextWriter(self.writing.style).equation(e)) for e in shown_equations}
-        counts: dict[str, list[int]] = {}
-        for found in patterns.values():
-            if found is not None:
-                counts.setdefault(found[0], []).append(found[1])
-        done: set[str] = set()
-        for e in shown_equations:
-            found, layers = patterns[e.name], ""
-            if found is not None and len(counts[found[0]]) >= self.alike:
-                if found[0] in done:
-                    continue
-                done.add(found[0])
-                layers = f"and likewise for the layers {ranges(counts[found[0]])}"
+        texts = [TextWriter(self.writing.style).equation(e) for e in shown_equations]
+        for k, found in alike(texts, self.alike):
+            e = shown_equations[k]
+            layers = f"and likewise for the layers {ranges(found.numbers)}" if found is not None else ""
             matrix = self.writing.equation(e, self.writing.style, cast(Form, "matrix"))
             rows.append(
                 {
@@ -334,14 +299,14 @@ class _Page:
             for name, node in graph.nodes.items()
         ]
         edges: list[dict[str, Any]] = []
+        leaving = Counter(e.source for e in graph.edges)
+        reaching = Counter(e.target for e in graph.edges if e.source)
         for edge in graph.edges:
             target = graph.nodes[edge.target]
             source = graph.nodes.get(edge.source)
             x1, y1 = (source.x, source.y) if source is not None else (target.x - 34, target.y - 44)
             # Where the lines of a fan lie apart: near its many ends.
-            out = sum(e.source == edge.source for e in graph.edges)
-            into = sum(e.target == edge.target for e in graph.edges if e.source)
-            share = 0.62 if out >= into else 0.36
+            share = 0.62 if leaving[edge.source] >= reaching[edge.target] else 0.36
             edges.append(
                 {
                     "source": edge.source,
