@@ -23,7 +23,7 @@ from sympy import Expr, Symbol
 
 from .algebra import clean, insert_equation, rationally, unfold_calls
 from .derive import closed_form, derive, network_name
-from .differentiate import resolve, resolved
+from .differentiate import read_for, resolve, resolved
 from .errors import FormulaError, Source, SymbackpropError, suggest
 from .evaluate import Values, evaluate
 from .functions import catalogue_functions
@@ -242,12 +242,7 @@ class _Judge:
     def _needed(self) -> list[Equation]:
         """The equations that the sides of the claim ask for."""
         everything = [*self.network.equations, *self.derivation.raw]
-        wanted, before = {e.name for s in self.sides for t in s.terms for e in t.body.atoms(Element)}, -1
-        while len(wanted) > before:  # once more for every recurrence
-            before = len(wanted)
-            for equation in reversed(everything):
-                if equation.name in wanted:
-                    wanted |= {e.name for t in equation.terms for e in t.body.atoms(Element)}
+        wanted = read_for(everything, {e.name for s in self.sides for t in s.terms for e in t.body.atoms(Element)})
         return [e for e in everything if e.name in wanted]
 
     def _sizes_of(self, equation: Equation) -> set[str]:

@@ -60,7 +60,7 @@ def differentiate(network: Network, wrt: Sequence[str] = ()) -> tuple[tuple[Equa
     for name in wrt:
         if name not in axes:
             raise NetworkError(f"there is no array '{name}' to differentiate with respect to{suggest(name, axes)}")
-    needed = _depends_on(network, wrt) & _leads_to_loss(network)
+    needed = _depends_on(network, wrt) & read_for(network.equations, {network.loss})
     adjoints = name_adjoints(network, needed | set(wrt))
     tainted = _depends_on(network, [a.name for a in network.arrays if a.role == "target"])
     parameters = {a.name for a in network.arrays if a.role == "parameter"}
@@ -146,12 +146,12 @@ def _depends_on(network: Network, roots: Iterable[str]) -> set[str]:
     return found
 
 
-def _leads_to_loss(network: Network) -> set[str]:
-    """The arrays that the loss is computed from, and the loss."""
-    found, before = {network.loss}, -1
-    while len(found) > before:
+def read_for(equations: Sequence[Equation], roots: Iterable[str]) -> set[str]:
+    """The arrays that `roots` are computed from, and these."""
+    found, before = set(roots), -1
+    while len(found) > before:  # once more for every recurrence
         before = len(found)
-        for equation in reversed(network.equations):
+        for equation in reversed(equations):
             if equation.name in found:
                 found |= {name for t in equation.terms for name in _names(t)}
     return found

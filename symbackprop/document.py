@@ -357,13 +357,17 @@ class Explanation:
             return [f for name in self.derivation.wrt for f in scalars.get(name, [])]
         return [self.equation(closed_form(self.derivation, name), form=self.layout) for name in self.derivation.wrt]
 
+    def planner(self) -> Planner:
+        """What prints an equation as NumPy, each array by its own name."""
+        shapes = shapes_of(self.network, (*self.network.equations, *self.derivation.equations))
+        return Planner(Names(("np",)), replace(self.style, adjoints={}, kinds={}), shapes=shapes)
+
     # ------------------------------------------------------------------ JSON
 
     def as_json(self) -> dict[str, Any]:
         """The derivation for programs."""
         derivation, plain = self.derivation, Writer(self.style)
-        shapes = shapes_of(self.network, (*self.network.equations, *derivation.equations))
-        planner = Planner(Names(("np",)), replace(self.style, adjoints={}), shapes=shapes)
+        planner = self.planner()
         scalars = self.scalars()
         gradients: dict[str, Any] = {}
         for name, equation in zip(derivation.wrt, self.gradients(), strict=True):

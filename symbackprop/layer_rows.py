@@ -7,7 +7,7 @@ No row holds a derivative, and no layer has code of its own anywhere.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 from .catalogue import Layer
 
@@ -21,6 +21,45 @@ _POOLING = {
     "avgpool": "As PyTorch with count_include_pad=True: zeros beyond the image count.",
 }
 
+_STEPS = {"stride": "1", "padding": "0", "dilation": "1"}
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The letters of a layer with windows over one axis or two, and where in the image a place of a window lies."""
+
+    places: str
+    image: str
+    kernel: str
+
+    def _each(self, formula: str, joint: str = ", ") -> str:
+        letters = zip(self.places.split(","), self.kernel.split(","), strict=True)
+        return joint.join(formula.format(k, place, at) for k, (place, at) in enumerate(letters, 1))
+
+    @property
+    def window(self) -> str:
+        return self._each("{2}")
+
+    @property
+    def reach(self) -> str:
+        return self._each("stride{0}*{1} + dilation{0}*{2} - padding{0}")
+
+    @property
+    def pooled(self) -> str:
+        return self._each("stride{0}*{1} + {2} - padding{0}")
+
+    @property
+    def origin(self) -> str:
+        return self._each("({1} + padding{0} - dilation{0}*{2})/stride{0}")
+
+    def sizes(self, formula: str) -> dict[str, str]:
+        """How many places there are along each axis."""
+        letters = zip(self.places.split(","), self.image.upper().split(","), self.kernel.upper().split(","), strict=True)
+        return {place: formula.format(k, whole, window) for k, (place, whole, window) in enumerate(letters, 1)}
+
+
+_AXES = (_Axes("i", "u", "p"), _Axes("i,j", "u,v", "p,q"))
+
 # Where several rows have one name, the one that takes most of the axes at hand is meant.
 LAYERS: tuple[Layer, ...] = (
     Layer(
@@ -31,141 +70,79 @@ LAYERS: tuple[Layer, ...] = (
         optional={"bias": "b"},
         starts={"b": "zeros"},
     ),
-    Layer(
-        "conv",
-        ("z[i,o] = sum(p, c, pad(x[stride1*i + dilation1*p - padding1, c])*W[p,c,o]) + b[o]",),
-        inputs="x[u,c]",
-        parameters=("W[p,c,o]", "b[o]"),
-        arguments={"channels": "o", "kernel": "p"},
-        options={"stride": "1", "padding": "0", "dilation": "1"},
-        sizes={"i": _CONVOLVED.format("1", "U", "P")},
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
-    ),
-    Layer(
-        "conv",
-        (
-            "z[i,j,o] = sum(p, q, c, pad(x[stride1*i + dilation1*p - padding1, "
-            "stride2*j + dilation2*q - padding2, c])*W[p,q,c,o]) + b[o]",
-        ),
-        inputs="x[u,v,c]",
-        parameters=("W[p,q,c,o]", "b[o]"),
-        arguments={"channels": "o", "kernel": "p,q"},
-        options={"stride": "1", "padding": "0", "dilation": "1"},
-        sizes={"i": _CONVOLVED.format("1", "U", "P"), "j": _CONVOLVED.format("2", "V", "Q")},
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
-    ),
-    Layer(
-        "conv",
-        (
-            "s[i,g,o] = sum(p, m, pad(x[stride1*i + dilation1*p - padding1, M*g + m])*W[p,m,g,o])",
-            "z[i,f] = s[i,floor(f/O),mod(f,O)] + b[f]",
-        ),
-        variant="groups",
-        inputs="x[u,c]",
-        parameters=("W[p,m,g,o]", "b[f]"),
-        fans={"W": ("pm", "o")},
-        arguments={"channels": "f", "kernel": "p"},
-        options={"stride": "1", "padding": "0", "dilation": "1", "groups": "1"},
-        sizes={"i": _CONVOLVED.format("1", "U", "P"), "g": "groups", "m": "C/groups", "o": "F/groups"},
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
-    ),
-    Layer(
-        "conv",
-        (
-            "s[i,j,g,o] = sum(p, q, m, pad(x[stride1*i + dilation1*p - padding1, "
-            "stride2*j + dilation2*q - padding2, M*g + m])*W[p,q,m,g,o])",
-            "z[i,j,f] = s[i,j,floor(f/O),mod(f,O)] + b[f]",
-        ),
-        variant="groups",
-        inputs="x[u,v,c]",
-        parameters=("W[p,q,m,g,o]", "b[f]"),
-        fans={"W": ("pqm", "o")},
-        arguments={"channels": "f", "kernel": "p,q"},
-        options={"stride": "1", "padding": "0", "dilation": "1", "groups": "1"},
-        sizes={
-            "i": _CONVOLVED.format("1", "U", "P"),
-            "j": _CONVOLVED.format("2", "V", "Q"),
-            "g": "groups",
-            "m": "C/groups",
-            "o": "F/groups",
-        },
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
-    ),
-    Layer(
-        "depthwise",
-        ("z[i,c] = sum(p, pad(x[stride1*i + dilation1*p - padding1, c])*W[p,c]) + b[c]",),
-        inputs="x[u,c]",
-        parameters=("W[p,c]", "b[c]"),
-        arguments={"kernel": "p"},
-        options={"stride": "1", "padding": "0", "dilation": "1"},
-        sizes={"i": _CONVOLVED.format("1", "U", "P")},
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
-    ),
-    Layer(
-        "depthwise",
-        (
-            "z[i,j,c] = sum(p, q, pad(x[stride1*i + dilation1*p - padding1, "
-            "stride2*j + dilation2*q - padding2, c])*W[p,q,c]) + b[c]",
-        ),
-        inputs="x[u,v,c]",
-        parameters=("W[p,q,c]", "b[c]"),
-        arguments={"kernel": "p,q"},
-        options={"stride": "1", "padding": "0", "dilation": "1"},
-        sizes={"i": _CONVOLVED.format("1", "U", "P"), "j": _CONVOLVED.format("2", "V", "Q")},
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
-    ),
-    Layer(
-        "conv_transpose",
-        ("z[i,o] = sum(p, c, pad(x[(i + padding1 - dilation1*p)/stride1, c])*W[p,c,o]) + b[o]",),
-        inputs="x[u,c]",
-        parameters=("W[p,c,o]", "b[o]"),
-        arguments={"channels": "o", "kernel": "p"},
-        options={"stride": "1", "padding": "0", "dilation": "1"},
-        sizes={"i": _SPREAD.format("1", "U", "P")},
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
-    ),
-    Layer(
-        "conv_transpose",
-        (
-            "z[i,j,o] = sum(p, q, c, pad(x[(i + padding1 - dilation1*p)/stride1, "
-            "(j + padding2 - dilation2*q)/stride2, c])*W[p,q,c,o]) + b[o]",
-        ),
-        inputs="x[u,v,c]",
-        parameters=("W[p,q,c,o]", "b[o]"),
-        arguments={"channels": "o", "kernel": "p,q"},
-        options={"stride": "1", "padding": "0", "dilation": "1"},
-        sizes={"i": _SPREAD.format("1", "U", "P"), "j": _SPREAD.format("2", "V", "Q")},
-        optional={"bias": "b"},
-        starts={"b": "zeros"},
+    *(
+        Layer(
+            "conv",
+            (f"z[{a.places},o] = sum({a.window}, c, pad(x[{a.reach}, c])*W[{a.kernel},c,o]) + b[o]",),
+            inputs=f"x[{a.image},c]",
+            parameters=(f"W[{a.kernel},c,o]", "b[o]"),
+            arguments={"channels": "o", "kernel": a.kernel},
+            options=_STEPS,
+            sizes=a.sizes(_CONVOLVED),
+            optional={"bias": "b"},
+            starts={"b": "zeros"},
+        )
+        for a in _AXES
     ),
     *(
-        replace(layer, notes=_POOLING[name])
-        for name, reduction in (("maxpool", "max"), ("avgpool", "mean"))
-        for layer in (
-            Layer(
-                name,
-                (f"y[i,c] = {reduction}(p, pad(x[stride1*i + p - padding1, c]))",),
-                inputs="x[u,c]",
-                arguments={"kernel": "p"},
-                options={"stride": "kernel", "padding": "0"},
-                sizes={"i": _POOLED.format("1", "U", "P")},
+        Layer(
+            "conv",
+            (
+                f"s[{a.places},g,o] = sum({a.window}, m, pad(x[{a.reach}, M*g + m])*W[{a.kernel},m,g,o])",
+                f"z[{a.places},f] = s[{a.places},floor(f/O),mod(f,O)] + b[f]",
             ),
-            Layer(
-                name,
-                (f"y[i,j,c] = {reduction}(p, q, pad(x[stride1*i + p - padding1, stride2*j + q - padding2, c]))",),
-                inputs="x[u,v,c]",
-                arguments={"kernel": "p,q"},
-                options={"stride": "kernel", "padding": "0"},
-                sizes={"i": _POOLED.format("1", "U", "P"), "j": _POOLED.format("2", "V", "Q")},
-            ),
+            variant="groups",
+            inputs=f"x[{a.image},c]",
+            parameters=(f"W[{a.kernel},m,g,o]", "b[f]"),
+            fans={"W": (f"{a.kernel.replace(',', '')}m", "o")},
+            arguments={"channels": "f", "kernel": a.kernel},
+            options=_STEPS | {"groups": "1"},
+            sizes=a.sizes(_CONVOLVED) | {"g": "groups", "m": "C/groups", "o": "F/groups"},
+            optional={"bias": "b"},
+            starts={"b": "zeros"},
         )
+        for a in _AXES
+    ),
+    *(
+        Layer(
+            "depthwise",
+            (f"z[{a.places},c] = sum({a.window}, pad(x[{a.reach}, c])*W[{a.kernel},c]) + b[c]",),
+            inputs=f"x[{a.image},c]",
+            parameters=(f"W[{a.kernel},c]", "b[c]"),
+            arguments={"kernel": a.kernel},
+            options=_STEPS,
+            sizes=a.sizes(_CONVOLVED),
+            optional={"bias": "b"},
+            starts={"b": "zeros"},
+        )
+        for a in _AXES
+    ),
+    *(
+        Layer(
+            "conv_transpose",
+            (f"z[{a.places},o] = sum({a.window}, c, pad(x[{a.origin}, c])*W[{a.kernel},c,o]) + b[o]",),
+            inputs=f"x[{a.image},c]",
+            parameters=(f"W[{a.kernel},c,o]", "b[o]"),
+            arguments={"channels": "o", "kernel": a.kernel},
+            options=_STEPS,
+            sizes=a.sizes(_SPREAD),
+            optional={"bias": "b"},
+            starts={"b": "zeros"},
+        )
+        for a in _AXES
+    ),
+    *(
+        Layer(
+            name,
+            (f"y[{a.places},c] = {reduction}({a.window}, pad(x[{a.pooled}, c]))",),
+            inputs=f"x[{a.image},c]",
+            arguments={"kernel": a.kernel},
+            options={"stride": "kernel", "padding": "0"},
+            sizes=a.sizes(_POOLED),
+            notes=_POOLING[name],
+        )
+        for name, reduction in (("maxpool", "max"), ("avgpool", "mean"))
+        for a in _AXES
     ),
     *(
         layer

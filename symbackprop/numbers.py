@@ -37,6 +37,11 @@ class Point:
     values: dict[str, Values]
     functions: dict[str, Function]
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The number that each size is, by the name of the size."""
+        return {name: self.sizes[letter] for letter, name in self.names.items()}
+
 
 def read_values(path: Path) -> dict[str, Any]:
     """Arrays by name from a TOML or JSON file: `w = 0.5`, `x = [1, 2]`, `W1 = [[1, 2], [3, 4]]`."""
@@ -154,10 +159,14 @@ def _targets(network: Network, places: Sequence[tuple[int, ...]], rng: random.Ra
 
 def values_at(derivation: Derivation, point: Point) -> dict[str, Values]:
     """The values of all arrays, computed anew from those that are given."""
-    given = {a.name for a in derivation.network.arrays if a.role != "stored"}
-    start = {n: v for n, v in point.values.items() if n in given}
     equations = (*derivation.network.equations, *resolved(derivation.equations, point.functions))
-    return evaluate(equations, start, point.sizes, point.functions.values(), point.names)
+    return evaluate(equations, _given(derivation.network, point), point.sizes, point.functions.values(), point.names)
+
+
+def _given(network: Network, point: Point) -> dict[str, Values]:
+    """The values that no equation computes."""
+    given = {a.name for a in network.arrays if a.role != "stored"}
+    return {n: v for n, v in point.values.items() if n in given}
 
 
 # ---------------------------------------------------------------------- lines with numbers
@@ -189,7 +198,7 @@ class NumberWriter(LatexWriter):
         i = unwrapped(i)
         swap: dict[Expr, Expr] = {letter: sympy.Integer(self.at[letter]) for letter in indices_of(i)}
         swap |= {e: sympy.Integer(int(self.value_of(e))) for e in i.atoms(Element)}
-        sizes = {name: self.point.sizes[k] for k, name in self.point.names.items()}
+        sizes = self.point.lengths
         swap |= {s: sympy.Integer(sizes[s.name]) for s in i.free_symbols if s.name in sizes and s not in swap}
         value = i.xreplace(swap)
         return int(value) if value.is_Integer else -1
@@ -202,8 +211,7 @@ class NumberWriter(LatexWriter):
         return str(self.place(i))
 
     def symbol(self, s: Symbol) -> str:
-        sizes = {name: self.point.sizes[k] for k, name in self.point.names.items()}
-        return str(sizes.get(s.name, s.name))
+        return str(self.point.lengths.get(s.name, s.name))
 
     times = r" \cdot "
 
@@ -249,8 +257,7 @@ def differences(derivation: Derivation, point: Point) -> list[tuple[str, tuple[i
 
 def _loss_at(derivation: Derivation, point: Point, changed: Mapping[str, Values]) -> Any:
     network = derivation.network
-    given = {a.name for a in network.arrays if a.role != "stored"}
-    start = {n: v for n, v in point.values.items() if n in given} | dict(changed)
+    start = _given(network, point) | dict(changed)
     return evaluate(network.equations, start, point.sizes, point.functions.values(), point.names)[network.loss][()]
 
 

@@ -26,13 +26,10 @@ from .mathml import mathml
 from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Step, elements_of
 from .numbers import Point, differences, follow, one_step, point_of, shown, with_numbers
-from .numpy_text import Names
-from .plan import Planner
 from .reader import Notation
 from .render import render
 from .scalars import scalar_results
 from .unicode_text import TextWriter
-from .views import shapes_of
 from .write import Formula, Style
 
 _FONT = Path(__file__).parent / "fonts" / "stix-two-math-subset.woff2"
@@ -213,13 +210,8 @@ class _Page:
         """Each gradient in index, matrix, scalar and NumPy form, with the shape of every factor."""
         derivation = self.derivation
         scalars = scalar_results(derivation, self.writing.style, self.style)
-        planner = Planner(
-            Names(("np",)),
-            replace(self.writing.style, adjoints={}, kinds={}),
-            shapes=shapes_of(self.network, (*self.network.equations, *derivation.equations)),
-        )
-        by_name = {e.name: e for e in derivation.equations}
-        wanted = [by_name[derivation.adjoints[w]] for w in derivation.wrt]
+        planner = self.writing.planner()
+        wanted = self.writing.gradients()
         shown_equations = [e for e in derivation.equations if e in wanted]
         array = {v: k for k, v in derivation.adjoints.items()}
         rows: list[dict[str, Any]] = []

@@ -101,13 +101,19 @@ class Planner:
         lines = [f"{name} = {code}"]
         for part in placed:
             left = tuple(i for i in frame if i not in dict(part.places))
-            subscripts = [self._view({}).place(dict(part.places)[i], i.name) if i in dict(part.places) else ":" for i in frame]
-            while subscripts[-1] == ":":
-                subscripts.pop()
-            lines.append(f"{name}[{', '.join(subscripts)}] += {self._value([part.term], left)}")
+            lines.append(f"{self._target(name, part, frame, self._view({}))} += {self._value([part.term], left)}")
         for part in scattered:
             lines.append(f"{name} += {self._scattered(part, frame)}")
         return Statement(name, "\n".join([code, *lines[1:]]), self.formula(equation), tuple(lines))
+
+    @staticmethod
+    def _target(name: str, part: _Part, frame: Sequence[Symbol], view: View, fixed: Mapping[Symbol, str] | None = None) -> str:
+        """The places of an array that a part adds to; letters that are `fixed` are the loop's variables."""
+        known = {i: view.place(value, i.name) for i, value in part.places} | dict(fixed or {})
+        subscripts = [known.get(i, ":") for i in frame]
+        while subscripts[-1] == ":":
+            subscripts.pop()
+        return f"{name}[{', '.join(subscripts)}]"
 
     # ------------------------------------------------------------------ recurrences
 
@@ -170,15 +176,8 @@ class Planner:
             left = tuple(i for i in frame if i not in places)
             target = name
             if places:
-                subscripts = [view.place(places[i], i.name) if i in places else ":" for i in frame]
-                head, _, tail = name.partition("[")
-                inner = [c.strip() for c in tail.rstrip("]").split(",")] if tail else []
-                if inner:
-                    at = equation.target.letters.index(letter)
-                    subscripts.insert(at, counter)
-                while subscripts[-1] == ":":
-                    subscripts.pop()
-                target = f"{head}[{', '.join(subscripts)}]"
+                whole_frame = frame if equation.name in momentary else equation.target.letters
+                target = self._target(self.names[equation.name], part, whole_frame, view, fixed)
             line = f"{target} += {self._expression([(term, view)], left)}"
             tests = " and ".join(self._condition(c, fixed) for c in conditions)
             lines += [f"if {tests}:", f"    {line}"] if tests else [line]
