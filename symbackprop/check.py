@@ -1,67 +1,35 @@
-"""Is a claimed formula right? The claim and the derivative are evaluated side by side, then compared symbolically.
+"""Is a claimed formula right, and if not, where does it go wrong?
 
-    dL/dW1[d,h] = mean(n, (p[n,k] - y[n,k])*x[n,d])
+    \\frac{\\partial L}{\\partial v_1} = -(y-y')\\,f_B'(z_B)\\,o_1
 
-A claim is a chain of equalities in formula text. A side is a derivative (`dL/dW`, `∂L/∂W[d,h]`), or an expression in the
-network's arrays, its derivatives (`dz1`) and functions (`sigmoid'(z1[n,h])`). Every equality is judged.
+A claim is a chain of equalities, in LaTeX or formula text, in index or matrix form, about derivatives, functions, updates or
+numbers. Every equality is judged: first by numbers at generic points, then by algebra. Where a text can be read in several
+ways, all are tried, and the verdict says which one holds.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-import random
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import mpmath
-import sympy
-from sympy import Expr, Symbol
+import numpy as np
 
-from .algebra import clean, insert_equation, rationally, unfold_calls
-from .derive import closed_form, derive, network_name
-from .differentiate import read_for, resolve, resolved
-from .errors import FormulaError, Source, SymbackpropError, suggest
-from .evaluate import Values, evaluate
-from .functions import catalogue_functions
-from .lower import Lowering, Scope
-from .notation import (
-    Derivation,
-    Displayed,
-    Element,
-    Equation,
-    Function,
-    Network,
-    Term,
-    base_name,
-    groups_of,
-    index,
-    indices_of,
-    is_moved,
-    is_recurrence,
-)
-from .parse import Item, Name, parse_expression
-from .simplify import collected
-from .sizes import Sizes
-from .write import Writer, style_of
+from .claim import Misfit, Reading, Resolver, Side, Text, cut, nodes_of, read_sides, renamed_tree
+from .derive import derive
+from .errors import FormulaError, Source, SymbackpropError
+from .evidence import DIGITS, Evidence, Point, difference, given_point
+from .maths import Call, Derivative, Symbol
+from .names import Names
+from .notation import Derivation, Displayed, Network
+from .parse import Apply, Item, Name, Negate, Node, Number
+from .prove import prove
 
 Judgement = Literal["proved", "agrees", "refuted", "not understood"]
-_DIGITS = 30  # decimal digits of the evaluation
-_POINTS = 2  # random points
-_AFFORDABLE = 2000  # elements of one equation, each a number of thirty digits
-_DERIVATIVE = re.compile(r"\s*(?:d|∂)\s*([^\W\d]\w*'*)\s*(?:\[[^\]]*\])?\s*/\s*(?:d|∂)\s*(?=[^\W\d])")
-_EQUALS = re.compile(r"(?<![<>=!])=(?!=)")
-# Factors that get lost, and what their loss is called.
-_SLIPS = (
-    (sympy.Integer(-1), "the sign is the other way round"),
-    (sympy.Integer(2), "there is a factor 2 too many"),
-    (sympy.Rational(1, 2), "a factor 2 is missing"),
-    (sympy.Integer(-2), "the sign is the other way round, and there is a factor 2 too many"),
-    (sympy.Rational(-1, 2), "the sign is the other way round, and a factor 2 is missing"),
-)
+_READINGS = 12  # of one claim
 
 
 @dataclass(frozen=True)
@@ -70,7 +38,9 @@ class Verdict(Displayed):
 
     `verdict` is proved, agrees (numerically, not proved), refuted, or not understood. For a refuted claim `ratio` is
     claim over truth where that is one number, `reason` says what is wrong where a usual slip explains it, `correct` is the
-    right formula and `counterexample` a place with both values.
+    right formula in the claim's notation and `counterexample` a place with both values; `declaration` says for which
+    declaration it would be right, `marked` the characters that are wrong. `reading` tells how an ambiguous text was read.
+    `holds` counts the equalities that hold, out of `equalities`.
     """
 
     claim: str
@@ -79,322 +49,507 @@ class Verdict(Displayed):
     reason: str | None = None
     correct: str | None = None
     counterexample: Mapping[str, Any] | None = None
+    declaration: str | None = None
+    marked: tuple[int, int] | None = None
+    reading: str | None = None
+    holds: int = 0
+    equalities: int = 0
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.claim}"]
+        if self.marked is not None and "\n" not in self.claim:
+            indent = len(self.verdict) + 2 + self.marked[0]
+            lines.append(" " * indent + "^" * max(self.marked[1] - self.marked[0], 1))
         lines += [f"    {self.reason}"] if self.reason else []
+        lines += [f"    {self.declaration}"] if self.declaration else []
+        lines += [f"    ({self.reading})"] if self.reading else []
         lines += [f"    correct: {self.correct}"] if self.correct and self.verdict == "refuted" else []
         return "\n".join(lines)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, str]:  # noqa: ARG002
+        from .report import verdict_bundle
 
-@dataclass(frozen=True)
-class _Side:
-    """One side of an equality: its terms over free indices, and the text it was read from."""
-
-    terms: tuple[Term, ...]
-    text: str
+        return verdict_bundle(self)
 
 
-def check(derivation: Derivation | Network | str | Path | Mapping[str, Any], claim: str) -> Verdict:
+def check(
+    derivation: Derivation | Network | str | Path | Mapping[str, Any],
+    claim: str,
+    *,
+    values: Mapping[str, Any] | None = None,
+    notation: str = "",
+) -> Verdict:
     """Judge one claim, a text, about a derivation or anything that `derive` takes.
 
-    A claim that cannot be read gets the verdict "not understood" with the reason and the place; nothing is guessed.
+    `values` gives inputs, targets and parameters, where the claim holds numbers; `notation` settles what a text leaves open, such
+    as "examples=one, delta=minus, batch=columns". A claim that cannot be read gets the verdict "not understood" with the reason and
+    the place; nothing is guessed.
     """
-    if not isinstance(derivation, Derivation):
-        derivation = derive(derivation)
-    try:
-        return _Judge(derivation, claim).verdict()
-    except SymbackpropError as problem:
-        return Verdict(claim, "not understood", reason=str(problem))
+    return Checker(derivation, values=values).check(claim, notation)
+
+
+class Checker:
+    """Judges any number of claims about one network: the derivation and the numbers are shared.
+
+    Raises what `derive` raises; `values` are the numbers that claims with numbers are about.
+    """
+
+    def __init__(
+        self,
+        network: Derivation | Network | str | Path | Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        complete: bool = False,
+    ) -> None:
+        derivation = network if isinstance(network, Derivation) else derive(network)
+        arrays = [a.name for a in derivation.network.arrays if a.role != "target"]
+        missing = [a for a in arrays if a not in derivation.adjoints and a != derivation.network.loss and _is_real(derivation, a)]
+        missing = [] if complete else missing
+        self.derivation = derive(derivation.network, [*derivation.wrt, *missing]) if missing else derivation
+        self.names = Names(self.derivation)
+        self.evidence = Evidence(self.names, rough=complete)
+        self.given = given_point(self.names, values) if values is not None else None
+        self.variants: dict[str, Checker | None] = {}
+        self._more: dict[str, Derivation] = {}
+
+    def derivation_of(self, name: str) -> Derivation:
+        """A derivation whose folded form has the derivative by this array."""
+        if any(e.name == self.derivation.adjoints.get(name) for e in self.derivation.equations):
+            return self.derivation
+        if name not in self._more:
+            self._more[name] = derive(self.derivation.network, [*self.derivation.wrt, name])
+        return self._more[name]
+
+    def holds_for(self, other: Checker, claim: str, settled: Mapping[str, str]) -> bool:
+        """Whether a claim holds for another network."""
+        return _Judge(other, claim, settled).holds_with({}, readings=1)
+
+    def check(self, claim: str, notation: str = "") -> Verdict:
+        """The verdict on one claim."""
+        try:
+            settled = read_settings(notation)
+            return _Judge(self, claim, settled).verdict()
+        except SymbackpropError as problem:
+            return Verdict(claim, "not understood", reason=str(problem))
+
+
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "examples": ("all", "one"),
+    "delta": ("plus", "minus"),
+    "sigma": ("sigmoid", "own"),
+    "raised": ("layer", "power"),
+    "fraction": ("loose", "tight"),
+    "batch": ("rows", "columns"),
+    "layout": ("gradient", "numerator"),
+    "weights": ("in-out", "out-in"),
+}
+
+
+def read_settings(text: str) -> dict[str, str]:
+    """What a notation such as `examples=one, delta=minus` settles. Raises `SymbackpropError` for what is unknown."""
+    chosen: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or value not in SETTINGS.get(key, ()):
+            known = "; ".join(f"{k}={'|'.join(v)}" for k, v in SETTINGS.items())
+            raise SymbackpropError(f"'{part}' is no choice of notation for claims; known: {known}")
+        chosen[key] = value
+    return chosen
+
+
+def _is_real(derivation: Derivation, name: str) -> bool:
+    """Whether an array is no whole-number data and has something to do with the loss."""
+    from .notation import data_indices
+
+    return name not in data_indices(derivation.network.equations)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One reading of a claim, ready to be evaluated: sides over the same letters, and what was chosen."""
+
+    sides: tuple[Side, ...]
+    trees: tuple[Node, ...]
+    free: tuple[str, ...]
+    letters: Mapping[str, str]  # the name of each letter's size
+    shown: Mapping[str, str]  # what the text calls a letter
+    one: bool
+    notes: tuple[str, ...]
+    resolver: Resolver
+    chosen: Mapping[str, str]
+    misfit: str | None
+    condition: Node | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Which equalities of a reading hold, and the first place where one does not."""
+
+    case: Case
+    right: tuple[bool, ...]
+    wrong_at: tuple[int, Point, tuple[int, ...], Any, Any] | None
+
+    @property
+    def holds(self) -> bool:
+        return all(self.right) and self.case.misfit is None
 
 
 class _Judge:
-    def __init__(self, derivation: Derivation, claim: str) -> None:
-        self.claim = claim
-        network = derivation.network
-        wanted = [m for m in self._wanted(network, claim) if m not in derivation.adjoints]
-        if wanted:
-            derivation = derive(network, [*derivation.wrt, *wanted])
-        self.derivation, self.network = derivation, network
-        self.axes = {a.name: a.axes for a in network.arrays}
-        self.axes |= {d: self.axes[a] for a, d in derivation.adjoints.items() if a in self.axes}
-        self.functions: dict[str, Function] = {**catalogue_functions(), **{f.name: f for f in network.functions}}
-        self.sizes = Sizes({i.name: i.size for i in network.indices})
-        self.sides = self._read()
+    def __init__(self, checker: Checker, claim: str, settled: Mapping[str, str]) -> None:
+        self.checker, self.claim, self.settled = checker, claim, settled
+        self.names, self.evidence = checker.names, checker.evidence
+        self.text: Text = cut(claim)
+        self.names.variables = {}
+        self.names.ahead = self.ahead = self._is_update()
+        self.trees = read_sides(self.text, self.names)
+        self.names.variables = self.variables = self._variables()
 
-    @staticmethod
-    def _wanted(network: Network, claim: str) -> list[str]:
-        names = [network_name(network, m) for m in re.findall(r"/\s*(?:d|∂)\s*([^\W\d]\w*'*)", claim)]
-        return [n for n in names if n in {a.name for a in network.arrays}]
+    # ------------------------------------------------------------------ what kind of claim
 
-    # ------------------------------------------------------------------ reading
+    def _is_update(self) -> bool:
+        first = self.text.sides[0].text
+        return self.text.sets or "Δ" in first or "\\Delta" in first or "t+1" in self.claim.replace(" ", "") or "new" in first
 
-    def _read(self) -> list[_Side]:
-        sides: list[_Side] = []
-        cuts = [m.start() for m in _EQUALS.finditer(self.claim)]
-        for start, end in zip([0, *(c + 1 for c in cuts)], [*cuts, len(self.claim)], strict=True):
-            source = Source("<claim>", self.claim, start, end)
-            if not source.text.strip():
-                raise FormulaError("one side of this equality is empty", source.place(source.start))
-            sides.append(self._side(source))
-        if len(sides) < 2:
-            raise FormulaError("a claim is an equality, such as dL/dW = …", Source("<claim>", self.claim).place(0))
-        return sides
+    def _variables(self) -> dict[str, str]:
+        """The variables of a claim about a function: `σ'(z) = …`, `d/dx tanh(x) = …`, where nothing declared is called so."""
+        first = self.trees[0][0]
+        found: set[str] = set()
+        todo: list[Node] = [first]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, Call):
+                inner = node.arguments
+                found |= {a.name for a in inner if isinstance(a, Symbol) and not a.below and a.indices is None and a.layer is None}
+                todo += inner
+            elif isinstance(node, Derivative):
+                found |= {w.name for w in node.wrt if not w.below and w.indices is None and w.layer is None}
+                todo.append(node.of)
+            elif isinstance(node, Negate):
+                todo.append(node.operand)
+        blocked = {a for a, axes in self.names.axes.items() if not axes} | {*self.names.constants, *self.names.functions}
+        # A bare z, a or x that the network has too is a variable only where nothing else needs the network.
+        return {v: f"{v}_free" for v in sorted(found - blocked) if len(v) <= 2 and self._stands_alone(v)}
 
-    def _side(self, source: Source) -> _Side:
-        derivative = _DERIVATIVE.match(source.text)
-        if derivative is not None and self._is_one_derivative(source, derivative.end()):
-            rest = Source("<claim>", self.claim, source.start + derivative.end(), source.end)
-            loss = derivative[1]
-            if loss != self.network.loss:
-                raise FormulaError(
-                    f"'{loss}' is not the loss, which is '{self.network.loss}'", source.place(source.start + derivative.start(1))
+    def _stands_alone(self, name: str) -> bool:
+        symbols = [s for side in self.trees for s in maths_symbols(side[0])]
+        others = [s for s in symbols if s.name != name]
+        known = {*self.names.functions, "e", "sech", "coth", "ln", "sgn", "σ", "exp", "log", "tanh", "sqrt", "sinh", "cosh", "sign", "abs", "f", "g", "φ"}
+        if any(s.below or s.indices is not None or s.layer is not None for s in symbols if s.name == name):
+            return False
+        return all(s.name in known or s.name.rstrip("'") in known or not s.name.isalpha() for s in others)
+
+    # ------------------------------------------------------------------ readings
+
+    def cases(self) -> Iterator[Case]:
+        """The readings of the claim, the plain one first; raises the first problem where none can be read."""
+        problem: FormulaError | None = None
+        seen: set[tuple[tuple[str, str], ...]] = set()
+        waiting: list[dict[str, str]] = [{"examples": "all", **self.settled}]
+        if "examples" not in self.settled:
+            waiting.append({"examples": "one", **self.settled})
+        if "fraction" not in self.settled and any(len(t) > 1 for t in self.trees):
+            waiting += [{**w, "fraction": "tight"} for w in list(waiting)]
+        found = 0
+        while waiting and found < _READINGS:
+            chosen = waiting.pop(0)
+            key = tuple(sorted(chosen.items()))
+            if key in seen:
+                continue
+            seen.add(key)
+            reading = Reading(chosen)
+            try:
+                case = self._case(reading)
+            except Misfit as error:
+                case = None
+                problem = problem if isinstance(problem, Misfit) else error
+            except FormulaError as error:
+                case = None
+                problem = problem or error
+            for what, ways in reading.met.items():
+                if what not in self.settled and what != "layer":
+                    waiting += [{**chosen, what: way} for way in ways if way != reading.chosen.get(what, ways[0])]
+            if case is not None and self._makes_sense(case):
+                found += 1
+                yield case
+        if not found and problem is not None:
+            raise problem
+
+    def _makes_sense(self, case: Case) -> bool:
+        """One example is meant where the text names no other: no letter, size or sum of the examples."""
+        if not case.one or self.settled.get("examples") == "one":
+            return True
+        batch = self.names.network.batch
+        if batch is None:
+            return False
+        counted = {batch, self.names.size_of[batch], "m", "N"}
+        for side in self.trees:
+            for s in maths_symbols(side[0]):
+                if s.name in counted and not s.below and self.names.is_free(s.name):
+                    return False
+                if any(isinstance(i, Symbol) and i.name == batch for i in (*(s.indices or ()),)):
+                    return False
+                if s.indices is not None and any(batch in self.names.axes[m.name] for m in self.names.arrays(s, None, False)):
+                    return False
+        if any(isinstance(n, maths_reduce) and not n.letters for side in self.trees for n in maths_nodes(side[0])):
+            return False
+        used = {n for n in case.resolver.used if batch in self.names.axes.get(n, ())}
+        whole = any(len(s.axes) > 0 for s in case.sides)
+        deep = any(len(self.names.axes[n]) > 1 for n in used)
+        # Whole matrices hold the examples: one of them alone is not what is written.
+        return bool(used) and not (whole and deep)
+
+    def holds_with(self, settings: Mapping[str, str], readings: int = 3) -> bool:
+        """Whether the claim holds in the notation that these settings make, in one of its first readings."""
+        judge = object.__new__(_Judge)
+        judge.__dict__ |= self.__dict__
+        judge.settled = {**self.settled, **settings}
+        self.names.variables, self.names.ahead = judge.variables, judge.ahead
+        try:
+            return any(judge.outcome(case).holds for case in itertools.islice(judge.cases(), readings))
+        except SymbackpropError:
+            return False
+
+    def _case(self, reading: Reading) -> Case:
+        return self.case_of(reading, self.trees)
+
+    def case_of(self, reading: Reading, all_trees: Sequence[Sequence[Node]], sides: Sequence[int] | None = None) -> Case:
+        """The sides in one reading, from other trees than those of the text where these are given."""
+        resolver = Resolver(self.names, reading)
+        tight = reading.chosen.get("fraction") == "tight"
+        sources = self.text.sides if sides is None else [self.text.sides[k] for k in sides]
+        return self._resolved_sides(resolver, reading, tight, sources, all_trees)
+
+    def _resolved_sides(
+        self, resolver: Resolver, reading: Reading, tight: bool, sources: Sequence[Source], all_trees: Sequence[Sequence[Node]]
+    ) -> Case:
+        sides: list[Side] = []
+        for k, (source, trees) in enumerate(zip(sources, all_trees, strict=True)):
+            tree = trees[-1] if tight else trees[0]
+            if k == 0 and self.text.sets and isinstance(tree, Symbol):
+                resolver.source = source
+                value = resolver.moved(tree)
+                sides.append(Side(value.node, value.axes, tuple(resolver.letters), source.text.strip(), source, tree))
+                continue
+            sides.append(resolver.side(source, tree))
+        return self._aligned(sides, resolver, reading)
+
+    def _aligned(self, sides: list[Side], resolver: Resolver, reading: Reading) -> Case:
+        """The sides over the same letters: axes without letters are brought together, the letters renamed by how far they run."""
+        first = max(sides, key=lambda s: len(s.axes))
+        trees: list[Node] = []
+        for side in sides:
+            if side.axes and len(side.axes) != len(first.axes) or (not side.axes and first.axes and not _is_constant(side.node)):
+                left, right = (resolver.shape(_value(s)) or "a number" for s in (sides[0], side if side is not sides[0] else first))
+                raise Misfit(
+                    f"the left side is {left}, this is {right}", side.source.place(side.given.at)
                 )
-            return _Side(self._of_derivative(rest), source.text.strip())
-        source = self._with_adjoints(source)
-        scope = self._scope()
-        terms = Lowering(source, scope).terms(parse_expression(source), frozenset())
-        if scope.equations:
-            raise FormulaError("a sum inside a function cannot be judged yet", source.place(source.start))
-        return _Side(terms, source.text.strip())
+            if not all(resolver._fits(a, b) for a, b in zip(first.axes, side.axes, strict=False)):
+                left, right = (resolver.shape(_value(s)) for s in (sides[0], side if side is not sides[0] else first))
+                raise Misfit(f"the left side is {left}, this is {right}", side.source.place(side.given.at))
+            trees.append(renamed_tree(side.node, dict(zip(side.axes, first.axes, strict=False))))
+        free = list(dict.fromkeys((*(i for s in sides for i in s.letters), *first.axes)))
+        for i in free:
+            if resolver.size(i) == "?":
+                raise FormulaError(f"it is not clear how far '{i}' runs", sides[0].source.place(sides[0].given.at))
+        condition: Node | None = None
+        swap: dict[str, str] = {}
+        for i in free:
+            size = resolver.size(i)
+            stem = self.names.letter_for(size) or i
+            swap[i] = resolver.fresh(stem)
+        if self.text.condition is not None:
+            a, sign, b = self.text.condition
+            for letter in (a, b):
+                if letter not in swap:
+                    raise FormulaError(f"the index '{letter}' of the condition is not used", sides[0].source.place(sides[0].source.start))
+            from .parse import Binary
 
-    @staticmethod
-    def _is_one_derivative(source: Source, start: int) -> bool:
-        """Whether nothing but an array follows `dL/d`."""
-        return re.fullmatch(r"[^\W\d]\w*'*\s*(\[[^\]]*\])?\s*", source.text[start:]) is not None
+            condition = Binary(0, sign, Name(0, swap[a]), Name(0, swap[b]))
+        return Case(
+            tuple(sides),
+            tuple(renamed_tree(t, swap) for t in trees),
+            tuple(swap.values()),
+            {i: resolver.size(i) for i in (*swap.values(), *resolver.sizes)},
+            {v: k for k, v in swap.items()},
+            resolver.one,
+            tuple(reading.notes.values()) + (("read for one example",) if resolver.one and self._says_one(resolver) else ()),
+            resolver,
+            reading.chosen,
+            resolver.misfit,
+            condition,
+        )
 
-    def _with_adjoints(self, source: Source) -> Source:
-        """The same text with `dL/dz` written `dz`, every character at its place."""
-
-        def name(match: re.Match[str]) -> str:
-            array = network_name(self.network, match[2])
-            if match[1] != self.network.loss or array not in self.derivation.adjoints:
-                return match[0]
-            return self.derivation.adjoints[array].ljust(len(match[0]))
-
-        pattern = r"(?:(?<![\w'])d|∂)\s*([^\W\d]\w*'*)\s*/\s*(?:d|∂)\s*([^\W\d]\w*'*)"
-        end = len(source.whole) if source.end is None else source.end
-        text = re.sub(pattern, name, source.text)
-        return Source(source.name, source.whole[: source.start] + text + source.whole[end:], source.start, end)
-
-    def _of_derivative(self, source: Source) -> tuple[Term, ...]:
-        node = parse_expression(source)
-        if not isinstance(node, (Name, Item)):
-            raise FormulaError("name one array to differentiate with respect to", source.place(node.at))
-        name = network_name(self.network, node.name)
-        if name not in self.derivation.adjoints:
-            raise FormulaError(
-                f"there is no derivative with respect to '{node.name}'{suggest(node.name, self.axes)}", source.place(node.at)
-            )
-        letters = [i.name for i in node.indices if isinstance(i, Name)] if isinstance(node, Item) else list(self.axes[name])
-        if len(letters) != len(self.axes[name]):
-            raise FormulaError(f"'{name}' has the axes [{','.join(self.axes[name])}]", source.place(node.at))
-        for letter, axis in zip(letters, self.axes[name], strict=True):
-            self.sizes.unify(letter, axis)
-        return (Term(Element(self.derivation.adjoints[name], *map(index, letters))),)
-
-    def _scope(self) -> Scope:
-        return Scope(dict(self.axes), dict(self.functions), self.sizes, renamed=dict(self.network.aliases), free=True)
+    def _says_one(self, resolver: Resolver) -> bool:
+        batch = self.names.network.batch
+        return "examples" not in self.settled and any(batch in self.names.axes.get(n, ()) for n in resolver.used)
 
     # ------------------------------------------------------------------ judging
 
+    def outcome(self, case: Case, points: Sequence[Point] | None = None) -> Outcome:
+        """Which equalities hold at all points."""
+        points = points or self.evidence.points(case.one)
+        right = [True] * (len(case.trees) - 1)
+        first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
+        for point in points:
+            values = [self.value(case, tree, point) for tree in case.trees]
+            where = self.value(case, case.condition, point) if case.condition is not None else None
+            mask = None if where is None else np.asarray(where, dtype=bool)
+            for k, (one, other) in enumerate(itertools.pairwise(values)):
+                place = difference(one, other, point.tolerance, mask)
+                if place is not None:
+                    right[k] = False
+                    if first is None or k < first[0]:
+                        a, b = np.broadcast_arrays(one, other)
+                        first = k, point, place, a[place], b[place]
+        return Outcome(case, tuple(right), first)
+
+    def value(self, case: Case, tree: Node, point: Point, floating: bool = False) -> np.ndarray:
+        """The values of a tree of this reading at a point."""
+        point.ensure(names_in(tree))
+        with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
+            return point.view(case.letters, floating).value(tree, case.free)
+
     def verdict(self) -> Verdict:
-        points = [self._point(seed) for seed in range(_POINTS)]
-        proved = True
-        for left, right in itertools.pairwise(self.sides):
-            wrong = next((found for p in points if (found := self._difference(left, right, *p)) is not None), None)
-            if wrong is not None:
-                return self._refuted(left, right, points, wrong)
-            proved = proved and self._same(left, right)
-        return Verdict(self.claim, "proved" if proved else "agrees")
+        """The judgement, with the reading that holds or, where none does, what is wrong in the likeliest."""
+        from .slips import explain_misfit, explain_wrong
 
-    def _point(self, seed: int) -> tuple[dict[str, Values], dict[str, int], dict[str, Function]]:
-        """Values of all arrays at a random point: sizes small and unlike, facts obeyed."""
-        rng = random.Random(seed)
-        # Not 1 and not alike, the batch least of all: a lost 1/N must not look like a lost 1/2. Declared sizes are kept
-        # (a claim may say 2/3 where K is 3), unless the network is large and the claim names no number.
-        numbers = {i.size: i.number for i in self.network.indices if i.number is not None}
-        largest = max((math.prod(numbers.get(s, 3) for s in self._sizes_of(e)) for e in self.network.equations), default=1)
-        # Windows and digits only fit the sizes that they were declared for.
-        moved = any(
-            is_moved(i) for e in self.network.equations for t in e.terms for x in t.body.atoms(Element) for i in x.indices
-        )
-        keep = moved or largest <= _AFFORDABLE or re.search(r"(?<![\w.])\d", self.claim) is not None
-        roots = {i.size: i.number if keep and i.number is not None else 2 + k % 3 for k, i in enumerate(self.network.indices)}
-        sizes = {i.name: 5 + seed if i.name == self.network.batch else roots[i.size] for i in self.network.indices}
-        # The claim's own letters run over what they were used for.
-        sizes |= {
-            letter: sizes[self.sizes.root(letter)] for letter in self.sizes.all_letters() if self.sizes.root(letter) in sizes
-        }
-        functions = {n: f if f.body is not None else self._concrete(f, rng) for n, f in self.functions.items()}
-        values: dict[str, Values] = {n: {(): mpmath.mpf(v.p) / v.q} for n, v in self.network.constants}
-        for a in self.network.arrays:
-            if a.role in ("input", "parameter", "target"):
-                places = itertools.product(*(range(sizes[x]) for x in a.axes))
-                values[a.name] = {place: mpmath.mpf(rng.uniform(0.2, 1.7)) * rng.choice((1, -1)) for place in places}
-        with mpmath.workdps(_DIGITS):
-            self._obey_facts(values, sizes, rng)
-            names = {i.name: i.size for i in self.network.indices}
-            given = resolved(self._needed(), functions)
-            values = evaluate(given, values, sizes, functions.values(), names)
-        return values, sizes, functions
+        best: Outcome | None = None
+        try:
+            for case in self._each_layer():
+                outcome = self._judged(case)
+                if outcome.holds:
+                    return self._right(outcome)
+                if best is None or _rank(outcome) > _rank(best):
+                    best = outcome
+        except Misfit as error:
+            if best is None:
+                return explain_misfit(self, error)
+        assert best is not None
+        return explain_wrong(self, best)
 
-    def _needed(self) -> list[Equation]:
-        """The equations that the sides of the claim ask for."""
-        everything = [*self.network.equations, *self.derivation.raw]
-        wanted = read_for(everything, {e.name for s in self.sides for t in s.terms for e in t.body.atoms(Element)})
-        return [e for e in everything if e.name in wanted]
+    def _each_layer(self) -> Iterator[Case]:
+        yield from self.cases()
 
-    def _sizes_of(self, equation: Equation) -> set[str]:
-        """The sizes of all letters of an equation."""
-        letters = {*equation.target.letters, *(i for t in equation.terms for i in t.over)}
-        names = {i.name: i.size for i in self.network.indices}
-        return {names[base_name(i.name)] for i in letters}
+    def _judged(self, case: Case) -> Outcome:
+        numeric = [k for k, t in enumerate(case.trees) if _is_number(t)]
+        if numeric and len(numeric) < len(case.trees) and not all(_is_number(t) for t in case.trees):
+            return self._with_numbers(case, numeric)
+        outcome = self.outcome(case)
+        if not outcome.holds and self._names_a_number() and not self.evidence.is_windowed and self._has_numbers():
+            declared = self.outcome(case, self.evidence.points(case.one, declared=True))
+            return declared if declared.holds else outcome
+        return outcome
 
-    def _obey_facts(self, values: dict[str, Values], sizes: Mapping[str, int], rng: random.Random) -> None:
-        for a in (a for a in self.network.arrays if a.role == "target"):
-            if self.network.labels == "zero-one":
-                values[a.name] = {p: mpmath.mpf(rng.uniform(0.1, 0.9)) for p in values[a.name]}
-            if self.network.labels == "count":
-                values[a.name] = {p: abs(v) for p, v in values[a.name].items()}
-        for fact in self.network.facts:
-            body = fact.term.body
-            if not isinstance(body, Element) or len(fact.term.over) != 1 or body.name not in values:
-                continue
-            axis, target = body.indices.index(fact.term.over[0]), values[body.name]
-            for place in target:
-                line = [(*place[:axis], k, *place[axis + 1 :]) for k in range(sizes[fact.term.over[0].name])]
-                total = sum(abs(target[p]) for p in line)
-                for p in line:
-                    target[p] = abs(target[p]) / total * mpmath.mpf(fact.value.p) / fact.value.q
+    def _has_numbers(self) -> bool:
+        batch = self.names.network.batch
+        return any(i.number is not None for i in self.names.network.indices if i.name != batch)
 
-    @staticmethod
-    def _concrete(function: Function, rng: random.Random) -> Function:
-        """A generic function in place of an abstract one: none of its derivatives is like another."""
-        variables = [Element(f"u{k}") for k in range(3)]
-        numbers = [sympy.Rational(rng.randint(20, 90), 100) for _ in range(6)]
-        inner = sympy.Add(*(n * v for n, v in zip(numbers, variables, strict=False)))
-        body = sympy.sin(inner + numbers[3]) + numbers[4] * inner**2 + numbers[5] * variables[0] * variables[1]
-        return replace(function, parameters=("u0", "u1", "u2"), body=body)
+    def _names_a_number(self) -> bool:
+        return any(isinstance(n, Number) for side in self.trees for n in maths_nodes(side[0]))
 
-    def _value(
-        self,
-        side: _Side,
-        free: Sequence[Symbol],
-        values: dict[str, Values],
-        sizes: dict[str, int],
-        functions: dict[str, Function],
-    ) -> Values:
-        names = {i.name: i.size for i in self.network.indices}
-        equation = Equation(Element("@side", *free), side.terms)
-        with mpmath.workdps(_DIGITS):
-            return evaluate(resolved([equation], functions), values, sizes, functions.values(), names)["@side"]
-
-    def _free(self, *sides: _Side) -> list[Symbol]:
-        found = {i for s in sides for t in s.terms for i in indices_of(t.body) - set(t.over)}
-        return sorted(found, key=str)
-
-    def _difference(
-        self, left: _Side, right: _Side, values: dict[str, Values], sizes: dict[str, int], functions: dict[str, Function]
-    ) -> dict[str, Any] | None:
-        """The first place where the sides differ, with both values, or None."""
-        free = self._free(left, right)
-        one, other = (self._value(s, free, values, sizes, functions) for s in (left, right))
-        scale = max([abs(v) for v in one.values()] + [abs(v) for v in other.values()] + [mpmath.mpf(10) ** -20])
-        for place in one:
-            if abs(one[place] - other[place]) > scale * mpmath.mpf(10) ** (8 - _DIGITS):
-                at = {str(i): k + 1 for i, k in zip(free, place, strict=True)}
-                return {"at": at, "left": float(one[place]), "right": float(other[place])}
-        return None
-
-    def _refuted(self, left: _Side, right: _Side, points: Sequence[Any], wrong: Mapping[str, Any]) -> Verdict:
-        ratio, reason = self._ratio(left, right, points)
-        return Verdict(self.claim, "refuted", ratio, reason, self._correct(left) or self._correct(self.sides[0]), wrong)
-
-    def _ratio(self, left: _Side, right: _Side, points: Sequence[Any]) -> tuple[str | None, str | None]:
-        """Right over left where that is one number at every place and point, and the slip that it stands for."""
-        free = self._free(left, right)
-        ratios: list[tuple[Any, dict[str, int]]] = []
-        for values, sizes, functions in points:
-            one, other = (self._value(s, free, values, sizes, functions) for s in (left, right))
-            found = [other[p] / one[p] for p in one if abs(one[p]) > mpmath.mpf(10) ** -15]
-            if not found or max(abs(r - found[0]) for r in found) > abs(found[0]) * mpmath.mpf(10) ** -12:
-                return None, None
-            ratios.append((found[0], sizes))
-        for sign, words in ((1, ""), (-1, "the sign is the other way round, and ")):
-            size = next((i.size for i in self.network.indices if i.name == self.network.batch), None)
-            for power, text in (
-                (1, "the factor 1/{} is missing: a sum where the loss is a mean"),
-                (-1, "there is a factor 1/{} too many"),
-            ):
-                if size is not None and all(
-                    abs(r - sign * mpmath.mpf(s[str(self.network.batch)]) ** power) < 1e-12 for r, s in ratios
-                ):
-                    return "-" * (sign < 0) + (size if power > 0 else f"1/{size}"), words + text.format(size)
-        first = ratios[0][0]
-        if any(abs(r - first) > abs(first) * mpmath.mpf(10) ** -12 for r, _ in ratios):
-            return None, None
-        for number, words in _SLIPS:
-            if abs(first - mpmath.mpf(int(number.p)) / int(number.q)) < 1e-12:
-                return str(number), words
-        return mpmath.nstr(first, 8), None
-
-    def _correct(self, side: _Side) -> str | None:
-        """The derived formula, where the side is a derivative."""
-        body = side.terms[0].body
-        by_name = {e.name: e for e in self.derivation.equations}
-        array = {v: k for k, v in self.derivation.adjoints.items()}.get(body.name) if isinstance(body, Element) else None
-        if array is not None and self.derivation.adjoints[array] in by_name:
-            equation = closed_form(self.derivation, array)
-            return f"{side.text} = {Writer(style_of(self.network, self.derivation.adjoints)).terms(equation.terms)}"
-        return None
-
-    # ------------------------------------------------------------------ proving
-
-    def _same(self, left: _Side, right: _Side) -> bool:
-        """Whether the difference of the sides is zero as an expression, derivatives and functions put in."""
-        free = self._free(left, right)
-        minus = tuple(Term(-t.body, t.over) for t in right.terms)
-        difference = Equation(Element("@difference", *free), (*left.terms, *minus))
-        for known in (self.derivation.equations, self.derivation.raw):
-            equation = self._put_in(difference, {e.name: e for e in known})
-            if self._vanishes(equation):
-                return True
-        return False
-
-    @staticmethod
-    def _put_in(equation: Equation, known: Mapping[str, Equation]) -> Equation:
-        """The equation with every derivative in it replaced by its own equation, as far as that goes."""
-        passed = {e.name for group in groups_of(list(known.values())) if is_recurrence(group) for e in group}
-        while True:
-            names = sorted({e.name for t in equation.terms for e in t.body.atoms(Element)} - passed)
-            name = next((n for n in names if n in known), None)
-            if name is None:
-                return equation
-            merged = insert_equation(equation, known[name])
-            if merged is None:
-                passed.add(name)
-            else:
-                equation = merged
-
-    def _vanishes(self, equation: Equation) -> bool:
-        swap: dict[Expr, Expr] = {}
-        forward = {e.name: e for e in self.network.equations if len(e.terms) == 1 and not e.terms[0].over}
-        for attempt in range(3):
-            plain = replace(
-                equation, terms=tuple(replace(t, body=self._plain(t.body, swap, attempt > 0)) for t in equation.terms)
+    def _with_numbers(self, case: Case, numeric: Sequence[int]) -> Outcome:
+        """A chain that ends in numbers: the formulas are judged at generic points, the numbers at the given ones."""
+        if self.checker.given is None:
+            symbolic = self.outcome(case)
+            if symbolic.holds:
+                return symbolic
+            constants = [float(self.value(case, case.trees[k], self.evidence.points(case.one)[0]).ravel()[0]) for k in numeric]
+            if all(c in (0.0, 1.0, -1.0, 2.0, 0.5) for c in constants):
+                return symbolic
+            source = case.sides[numeric[0]].source
+            raise FormulaError(
+                "a number can be judged where values are given: check(…, values=…) or --values FILE", source.place(case.sides[numeric[0]].given.at)
             )
-            if all(clean(rationally(t.body, "expand")) == 0 for t in collected(plain).terms):
-                return True
-            if attempt == 0:
+        given = self.checker.given
+        points = self.evidence.points(case.one)
+        symbolic = [k for k in range(len(case.trees)) if k not in numeric]
+        right: list[bool] = []
+        first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
+        for k in range(len(case.trees) - 1):
+            if k in symbolic and k + 1 in symbolic:
+                part = self.outcome(replace(case, trees=case.trees[k : k + 2], sides=case.sides[k : k + 2]), points)
+                right.append(part.right[0])
+                if part.wrong_at is not None and first is None:
+                    first = (k, *part.wrong_at[1:])
                 continue
-            # once more with element-wise definitions put in: a = sigmoid(z)
-            for t in equation.terms:
-                for e in t.body.atoms(Element):
-                    if e.name in forward:
-                        d = forward[e.name]
-                        swap[e] = d.terms[0].body.xreplace(dict(zip(d.target.indices, e.indices, strict=True)))
-        return False
+            one, other = (np.asarray(self.value(case, case.trees[j], given), dtype=float) for j in (k, k + 1))
+            slack = max(_rounding(case.sides[j]) for j in (k, k + 1) if j in numeric)
+            a, b = np.broadcast_arrays(one, other)
+            gap = np.abs(a - b)
+            scale = np.maximum(np.abs(a), np.abs(b))
+            absolute, relative = slack if isinstance(slack, tuple) else (slack, 0.0)
+            bad = np.argwhere(gap > absolute + relative * scale + 1e-12)
+            right.append(len(bad) == 0)
+            if len(bad) and first is None:
+                place = tuple(int(i) for i in bad[0])
+                first = k, given, place, a[place], b[place]
+        return Outcome(case, tuple(right), first)
 
-    def _plain(self, body: Expr, swap: Mapping[Expr, Expr], unfold: bool) -> Expr:
-        return clean(unfold_calls(resolve(body.xreplace(dict(swap)), self.functions), self.functions)) if unfold else body
+    def _right(self, outcome: Outcome) -> Verdict:
+        case = outcome.case
+        count = len(outcome.right)
+        proved, why = prove(self, case) if not any(_is_number(t) for t in case.trees[1:]) or self.checker.given is None else (False, None)
+        notes = "; ".join(case.notes) or None
+        return Verdict(
+            self.claim, "proved" if proved else "agrees", reason=why, reading=notes, holds=count, equalities=count
+        )
+
+
+def _rank(outcome: Outcome) -> tuple[bool, int]:
+    """Which of several wrong readings is the likeliest: one whose indices fit and of whose equalities most hold."""
+    return outcome.case.misfit is None, sum(outcome.right)
+
+
+def names_in(tree: Node) -> set[str]:
+    """The arrays that a resolved tree uses."""
+    return {n.name for n in nodes_of(tree) if isinstance(n, (Item, Name))}
+
+
+def _is_number(tree: Node) -> bool:
+    return not names_in(tree)
+
+
+def _is_constant(tree: Node) -> bool:
+    return _is_number(tree)
+
+
+def _value(side: Side) -> Any:
+    from .claim import Value
+
+    return Value(side.node, side.axes)
+
+
+def _rounding(side: Side) -> tuple[float, float]:
+    """How far a number may be off, absolutely and relatively: half a unit of its last digit, and as much for each factor."""
+    numbers = [n for n in nodes_of(side.node) if isinstance(n, Number)]
+    texts = [side.source.whole[n.at : n.end] for n in numbers if n.end > n.at]
+    if len(texts) == 1:
+        decimals = len(texts[0].partition(".")[2])
+        return 0.5000001 * 10.0**-decimals, 0.0
+    digits = [len(t.replace(".", "").lstrip("0")) for t in texts if "." in t]
+    return 0.0, 0.5 * 10.0 ** (1 - min(digits, default=12)) * max(len(digits), 1)
+
+
+from .maths import Reduce as maths_reduce  # noqa: E402
+
+
+def maths_nodes(node: Node) -> Iterator[Node]:
+    """All nodes of a tree as it was read."""
+    import dataclasses
+
+    todo: list[Any] = [node]
+    while todo:
+        current = todo.pop()
+        if isinstance(current, Node):
+            yield current
+            todo += [getattr(current, f.name) for f in dataclasses.fields(current)]
+        elif isinstance(current, tuple):
+            todo += current
+
+
+def maths_symbols(node: Node) -> list[Symbol]:
+    """The names in a tree as it was read."""
+    return [n for n in maths_nodes(node) if isinstance(n, Symbol)]
+
+
+__all__ = ["Checker", "Verdict", "check"]
+_ = (Apply, Source)

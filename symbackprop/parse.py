@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from .errors import FormulaError, Source
@@ -22,9 +22,10 @@ MAX_DIGITS = 60  # digits and exponent of one number
 
 @dataclass(frozen=True)
 class Node:
-    """A node and the offset in the source where it begins."""
+    """A node and the offsets in the source where it begins and, where that is known, ends."""
 
     at: int
+    end: int = field(default=-1, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)

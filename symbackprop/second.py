@@ -111,6 +111,13 @@ def hessian_product(source: Source) -> Derivation:
     return derive(growing.closed(growing.product(pairs), "Hessian times vector"), names)
 
 
+def gradient_network(network: Network, names: Sequence[str]) -> Network:
+    """The network with the loss' derivatives by arrays as further equations, so that these can be differentiated in turn."""
+    growing = _Growing(network)
+    growing.gradient(None, names)
+    return growing.closed((Term(Element(network.loss)),), "with its gradient")
+
+
 def hessian_diagonal(source: Source, wrt: str | None = None) -> Derivation:
     """The diagonal of the loss' Hessian with respect to one array, the prediction by default.
 

@@ -1,0 +1,843 @@
+"""What a claim says: its text in the network's own terms, as formula trees over index letters.
+
+    X^T ((p - y) W2^T ∘ σ'(z1)) / N      sum(n, x[n,d]*sum(k, (p[n,k] - y[n,k])*W2[h,k])*sigmoid'(z1[n,h]))/N
+
+Matrix products become sums over letters, names are looked up as `names` says, derivatives become arrays whose values follow
+from the chain rule. Where a text can be read in two ways (a power or a layer, one example or the batch, σ the sigmoid or the
+layer's own activation), each choice is on record and the other readings can be asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from . import maths
+from .errors import FormulaError, Source, suggest
+from .lower import BUILT_IN
+from .maths import Call, Cases, Derivative, Reduce, Symbol, Transpose, reader_for
+from .names import Names
+from .notation import Network, base_name
+from .parse import Apply, Binary, Item, Name, Negate, Node, Number
+
+COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
+
+
+class Misfit(FormulaError):
+    """Shapes or indices that do not fit: the claim is understood and cannot be right as it stands."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tree and its axes that have no letter in the text: each has a letter of its own here. A `row` is a transposed vector."""
+
+    node: Node
+    axes: tuple[str, ...] = ()
+    row: bool = False
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of an equality, resolved: the tree, its own axes, the letters that the text leaves free, and where it stands."""
+
+    node: Node
+    axes: tuple[str, ...]
+    letters: tuple[str, ...]
+    text: str
+    source: Source
+    given: Node
+
+
+@dataclass
+class Reading:
+    """The choices of one reading, and those that came up on the way."""
+
+    chosen: Mapping[str, str]
+    met: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    notes: dict[str, str] = field(default_factory=dict[str, str])
+
+    def choose(self, what: str, ways: tuple[str, ...], notes: Mapping[str, str]) -> str:
+        """One of several ways to read something; the first one unless another was asked for."""
+        self.met[what] = ways
+        way = self.chosen.get(what, ways[0])
+        if way in notes:
+            self.notes[what] = notes[way]
+        return way
+
+
+class Resolver:
+    """Resolves the sides of one claim in one reading."""
+
+    def __init__(self, names: Names, reading: Reading, sizes: dict[str, str] | None = None) -> None:
+        self.names, self.network, self.reading = names, names.network, reading
+        self.sizes: dict[str, str] = sizes if sizes is not None else {}  # the name of each letter's size
+        self.letters: dict[str, None] = {}  # letters of the text, in the order of their first use
+        self.bound: list[str] = []
+        self.used: set[str] = set()
+        self.spelled: dict[str, str] = {}
+        self.misfit: str | None = None
+        self._fresh = 0
+        self.one = reading.chosen.get("examples") == "one"
+        self.turned = names.turned(reading.chosen)
+        self.source = Source("<claim>", "")
+
+    def side(self, source: Source, tree: Node) -> Side:
+        """One side of the claim."""
+        self.source = source
+        self.letters = {}
+        value = self.value(tree)
+        letters = tuple(i for i in self.letters if i not in self.bound)
+        return Side(value.node, value.axes, letters, source.text.strip(), source, tree)
+
+    # ------------------------------------------------------------------ letters
+
+    def error(self, message: str, node: Node) -> FormulaError:
+        return FormulaError(message, self.source.place(node.at))
+
+    def fresh(self, letter: str) -> str:
+        """A letter of its own that runs as far as another."""
+        self._fresh += 1
+        stem = base_name(letter)
+        name = stem + "'" * (8 + self._fresh)
+        self.sizes[name] = self.size(letter)
+        return name
+
+    def size(self, letter: str) -> str:
+        """The name of a letter's size; `?` for one that runs as far as what it meets."""
+        return self.sizes.get(letter) or self.names.size_of.get(base_name(letter), "?")
+
+    def _letter(self, node: Node, axis: str) -> Node:
+        """An index at an axis: the letter learns how far it runs, a number counts from 1 in a subscript."""
+        name = self.letter_name(node)
+        if name is not None and (name in self.bound or not self.names.is_scalar(name)):
+            wanted = self.names.size_of[base_name(axis)]
+            known = self.sizes.setdefault(name, wanted)
+            if known != wanted and not self.names.same_size(known, wanted):
+                self.misfit = self.misfit or f"the index '{name}' runs over {known} values and stands where {wanted} are counted"
+            if name not in self.bound:
+                self.letters.setdefault(name)
+            return Name(node.at, name, end=node.end)
+        match node:
+            case Binary(operator=operator, left=left, right=right) if operator in "+-*/ ":
+                sides = [self._letter(part, axis) for part in (left, right)]
+                return Binary(node.at, "*" if operator == " " else operator, *sides, end=node.end)
+            case Negate(operand=operand):
+                return Negate(node.at, self._letter(operand, axis), end=node.end)
+            case Call(head=head, arguments=arguments) if head.name in ("floor", "mod"):
+                return Apply(node.at, head.name, tuple(self._letter(a, axis) for a in arguments), end=node.end)
+            case Number():
+                return node
+            case _:
+                return self.value(node).node
+
+    @staticmethod
+    def letter_name(node: Node) -> str | None:
+        """The letter that an index is, if it is one."""
+        if isinstance(node, Symbol) and not node.below and node.indices is None and node.layer is None and node.raised is None:
+            return node.name + "'" * node.primes
+        return None
+
+    # ------------------------------------------------------------------ values
+
+    def value(self, node: Node) -> Value:
+        """A tree of the text in the network's terms."""
+        match node:
+            case Number():
+                return Value(node)
+            case Negate(operand=operand):
+                inner = self.value(operand)
+                return replace(inner, node=Negate(node.at, inner.node, end=node.end))
+            case Symbol():
+                return self._symbol(node)
+            case Transpose(operand=operand):
+                return self._transposed(self.value(operand), node)
+            case Binary():
+                return self._binary(node)
+            case Call():
+                return self._call(node)
+            case Reduce():
+                return self._reduce(node)
+            case Derivative():
+                return self._derivative(node)
+            case Cases():
+                return self._cases(node)
+            case maths.Differential(operand=Symbol() as operand):
+                return self._adjoint(operand, node)
+            case _:
+                raise self.error("this is not a number", node)
+
+    def _transposed(self, value: Value, node: Node) -> Value:
+        if len(value.axes) < 2:
+            return replace(value, row=not value.row)
+        if len(value.axes) > 2:
+            *rest, a, b = value.axes
+            return replace(value, axes=(*rest, b, a))
+        return replace(value, axes=value.axes[::-1], row=False, node=replace(value.node, at=node.at, end=node.end))
+
+    # ------------------------------------------------------------------ products
+
+    def _binary(self, node: Binary) -> Value:
+        if node.operator in COMPARISONS:
+            left, right = (self._scalar(n) for n in (node.left, node.right))
+            return Value(Binary(node.at, node.operator, left, right, end=node.end))
+        if node.operator == "^":
+            if isinstance(node.left, Symbol) and node.left.name == "e" and self.names.is_free("e"):
+                power = self.value(node.right)
+                return replace(power, node=Apply(node.at, "exp", (power.node,), end=node.end))
+            base, exponent = self.value(node.left), self.value(node.right)
+            return self._elementwise("^", base, exponent, node)
+        left, right = self.value(node.left), self.value(node.right)
+        if node.operator in ("+", "-"):
+            return self._elementwise(node.operator, left, right, node)
+        if node.operator in ("/", "⊘"):
+            return self._elementwise("/", left, right, node)
+        if node.operator == "⊙" or not left.axes or not right.axes:
+            return self._elementwise("*", left, right, node)
+        if node.operator == "*":
+            try:
+                return self._elementwise("*", left, right, node)
+            except Misfit:
+                return self._matrix(left, right, node)
+        try:
+            return self._matrix(left, right, node)
+        except Misfit:
+            if node.operator == "@":
+                raise
+            return self._elementwise("*", left, right, node)
+
+    def _fits(self, a: str, b: str) -> bool:
+        one, other = self.size(a), self.size(b)
+        return "?" in (one, other) or self.names.same_size(one, other)
+
+    def shape(self, value: Value) -> str:
+        """The shape of a value in words: N×K."""
+        sizes = [self.size(a) for a in value.axes]
+        if len(sizes) == 1:
+            return f"1×{sizes[0]}" if value.row else f"{sizes[0]}×1"
+        return "×".join(sizes)
+
+    def _elementwise(self, operator: str, left: Value, right: Value, node: Node) -> Value:
+        if not left.axes or not right.axes:
+            axes = left.axes or right.axes
+            return Value(Binary(node.at, operator, left.node, right.node, end=node.end), axes, left.row or right.row)
+        longer, shorter = (left, right) if len(left.axes) >= len(right.axes) else (right, left)
+        pairs = self._aligned(longer, shorter)
+        if pairs is None:
+            words = {"+": "added", "-": "subtracted", "/": "divided"}.get(operator, "multiplied element by element")
+            problem = f"the shapes {self.shape(left)} and {self.shape(right)} do not fit to be {words}"
+            raise Misfit(problem, self.source.place(node.at))
+        renamed = renamed_tree(shorter.node, {b: a for a, b in pairs})
+        one, other = (longer.node, renamed) if longer is left else (renamed, longer.node)
+        axes = list(longer.axes)
+        for a, b in pairs:
+            if self.size(a) == "?":
+                self.sizes[a] = self.size(b)
+        return Value(Binary(node.at, operator, one, other, end=node.end), tuple(axes), longer.row and shorter.row)
+
+    def _aligned(self, longer: Value, shorter: Value) -> list[tuple[str, str]] | None:
+        """Which axis of the longer each axis of the shorter meets."""
+        if len(longer.axes) == len(shorter.axes):
+            pairs = list(zip(longer.axes, shorter.axes, strict=True))
+            return pairs if all(self._fits(a, b) for a, b in pairs) else None
+        tail = list(zip(longer.axes[-len(shorter.axes) :], shorter.axes, strict=True))
+        if all(self._fits(a, b) for a, b in tail):
+            return tail
+        if len(shorter.axes) == 1:
+            meeting = [a for a in longer.axes if self._fits(a, shorter.axes[0])]
+            return [(meeting[0], shorter.axes[0])] if len(meeting) == 1 else None
+        return None
+
+    def _matrix(self, left: Value, right: Value, node: Node) -> Value:
+        if len(left.axes) == len(right.axes) == 1 and not left.row:
+            if right.row:
+                return Value(Binary(node.at, "*", left.node, right.node, end=node.end), (*left.axes, *right.axes))
+            raise Misfit(f"two columns, {self.shape(left)} and {self.shape(right)}, have no product", self.source.place(node.at))
+        if len(left.axes) == 1 and not left.row and len(right.axes) > 1:
+            raise Misfit(
+                f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product", self.source.place(node.at)
+            )
+        if len(right.axes) == 1 and right.row and len(left.axes) > 1:
+            raise Misfit(
+                f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product", self.source.place(node.at)
+            )
+        a, b = left.axes[-1], right.axes[0]
+        if not self._fits(a, b):
+            problem = f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product: {self.size(a)} is not {self.size(b)}"
+            raise Misfit(problem, self.source.place(node.at))
+        known = a if self.size(a) != "?" else b
+        over = self.fresh(known)
+        one, other = renamed_tree(left.node, {a: over}), renamed_tree(right.node, {b: over})
+        product = Binary(node.at, "*", one, other, end=node.end)
+        body = Apply(node.at, "sum", (Name(node.at, over), product), end=node.end)
+        return Value(body, (*left.axes[:-1], *right.axes[1:]), len(left.axes) == 1 and len(right.axes) > 1)
+
+    # ------------------------------------------------------------------ names
+
+    def _symbol(self, node: Symbol) -> Value:
+        name = self.letter_name(node)
+        if name is not None and name in self.bound:
+            return Value(Name(node.at, name, end=node.end))
+        if node.name == "𝟏":
+            if node.raised is None and not node.below and node.indices is None:
+                axis = self.fresh("?")
+                self.sizes[axis] = "?"
+                return Value(Number(node.at, Fraction(1), end=node.end), (axis,))
+        if node.name == "𝟏" or (node.name == "I" and self.names.is_free("I")) or (node.name == "δ" and self._is_kronecker(node)):
+            return self._kronecker(node)
+        if node.name == "e" and self.names.is_free("e") and node.raised is not None:
+            power = self.value(node.raised)
+            return replace(power, node=Apply(node.at, "exp", (power.node,), end=node.end))
+        if (update := self._update(node)) is not None:
+            return update
+        problem: FormulaError | None = None
+        for meaning in self._likeliest(node):
+            try:
+                return self._array(node, meaning)
+            except Misfit:
+                raise
+            except FormulaError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        return self._other_name(node, name)
+
+    def _likeliest(self, node: Symbol) -> list[Any]:
+        """What a symbol may mean, first what fits the letters whose range is known; other readings are on record."""
+        found = list(self.names.arrays(node, self.reading, self.one))
+        if len(found) < 2:
+            return found
+        fits = [self._conflicts(m) for m in found]
+        best = [m for m, f in zip(found, fits, strict=True) if f == min(fits)]
+        names = tuple(dict.fromkeys(m.name for m in best))
+        if len(names) > 1 and not any(m.name == node.name for m in best):
+            shown = self.source.whole[node.at : node.end]
+            chosen = self.reading.choose(f"which {shown}", names, {n: f"{shown} is read as {n}" for n in names[1:]})
+            best.sort(key=lambda m: m.name != chosen)
+        return [*best, *(m for m in found if m not in best)]
+
+    def _conflicts(self, meaning: Any) -> int:
+        """How many of an array's subscripts are known to run over something else."""
+        axes = self.names.axes[meaning.name]
+        below = meaning.below
+        own = axes if len(below) == len(axes) else [a for a in axes if a != self.network.batch]
+        if len(below) != len(own):
+            return len(below) and 2
+        letters = map(self.letter_name, below)
+        return sum(
+            i in self.sizes and not self.names.same_size(self.sizes[i], self.names.size_of[a])
+            for i, a in zip(letters, own, strict=True)
+            if i is not None
+        )
+
+    def _is_kronecker(self, node: Symbol) -> bool:
+        return (
+            len(node.below) == 2
+            and node.layer is None
+            and node.raised is None
+            and not any(map(self.names.is_scalar, filter(None, map(self.letter_name, node.below))))
+            and not self.names.delta_has(len(node.below), self.one)
+        )
+
+    def _kronecker(self, node: Symbol) -> Value:
+        inside = node.below or node.indices or ()
+        if node.name == "𝟏" and node.indices and len(node.indices) == 1 and isinstance(node.indices[0], Binary):
+            test = self.value(node.indices[0]).node
+        elif len(inside) == 1 and isinstance(inside[0], Binary):
+            test = self.value(inside[0]).node
+        elif len(inside) == 2:
+            letters = [self.letter_name(i) for i in inside]
+            for letter in letters:
+                if letter is not None and letter not in self.bound:
+                    self.letters.setdefault(letter)
+            sides = [
+                Name(node.at, letter, end=node.end) if letter is not None else self.value(i).node
+                for letter, i in zip(letters, inside, strict=True)
+            ]
+            known = next((self.sizes[i] for i in letters if i in self.sizes), None)
+            if known is not None:
+                for letter in letters:
+                    self.sizes.setdefault(letter or "", known)
+            test = Binary(node.at, "==", *sides, end=node.end)
+        else:
+            axes = (self.fresh("?"), self.fresh("?"))
+            for a in axes:
+                self.sizes[a] = "?"
+            test = Binary(node.at, "==", Name(node.at, axes[0]), Name(node.at, axes[1]), end=node.end)
+            return Value(_indicator(test, node), axes)
+        return Value(_indicator(test, node))
+
+    def _array(self, node: Symbol, meaning: Any) -> Value:
+        """An array with its indices; axes without one stay whole, the examples' is implied where one example is meant."""
+        name, below = meaning.name, meaning.below
+        axes = self.names.axes[name]
+        self.used.add(name)
+        if node.end > 0 and not below and node.indices is None:
+            self.spelled.setdefault(name, self.source.whole[node.at : node.end])
+        places: list[Node | None] = [None] * len(axes)
+        batch = self.network.batch
+        turned = name in self.turned
+        if node.indices is not None:
+            if len(node.indices) != len(axes):
+                given = f"{len(node.indices)} {'index' if len(node.indices) == 1 else 'indices'}"
+                shape = f"{name}[{','.join(axes)}]" if axes else f"'{name}', a scalar"
+                raise self.error(f"'{node.name}' has {given} here but is declared as {shape}", node)
+            places = [self._letter(i, a) for i, a in zip(node.indices, axes, strict=True)]
+        elif below:
+            back = {v: k for k, v in self.names.adjoints.items()}
+            if turned and self.names.is_parameter(back.get(name, name)) and len(below) == 2:
+                meaning = replace(meaning, below=below[::-1])  # w_jk: to, from
+            self._place_below(node, name, axes, meaning, places)
+        whole: list[str] = []
+        indices: list[Node] = []
+        for axis, place in zip(axes, places, strict=True):
+            if place is not None:
+                indices.append(place)
+            elif axis == batch and self.one:
+                self.letters.setdefault(axis)
+                self.sizes[axis] = self.names.size_of[axis]
+                indices.append(Name(node.at, axis))
+            else:
+                letter = self.fresh(axis)
+                whole.append(letter)
+                indices.append(Name(node.at, letter))
+        tree: Node = Item(node.at, name, tuple(indices), end=node.end) if axes else Name(node.at, name, end=node.end)
+        tree = self.names.with_sign(tree, meaning)
+        if turned and len(whole) == 2:
+            whole.reverse()
+        if meaning.power is not None:
+            power = self.value(meaning.power)
+            tree = Binary(node.at, "^", tree, power.node, end=node.end)
+        return Value(tree, tuple(whole))
+
+    def _place_below(self, node: Symbol, name: str, axes: Sequence[str], meaning: Any, places: list[Node | None]) -> None:
+        """Which axis each subscript stands at."""
+        below, batch = meaning.below, self.network.batch
+        rest = [k for k, a in enumerate(axes) if a != batch]
+        example = meaning.example
+        if example is not None and batch in axes:
+            k = axes.index(batch)
+            places[k] = self._letter(example, axes[k])
+        if len(below) == len(axes) and example is None:
+            chosen = list(range(len(axes)))
+        elif len(below) == len(rest) and (self.one or example is not None or batch not in axes):
+            chosen = rest
+        elif len(below) < len(axes):
+            letters = [self.letter_name(i) or _first_letter(i) for i in below]
+            chosen = [axes.index(i) for i in letters if i in axes]
+            if len(chosen) != len(below):
+                given = f"{len(below)} {'index' if len(below) == 1 else 'indices'}"
+                raise self.error(f"'{node.name}' has {given} here but is declared as {name}[{','.join(axes)}]", node)
+        else:
+            shape = f"{name}[{','.join(axes)}]" if axes else f"'{name}', a scalar"
+            raise self.error(f"'{node.name}' has {len(below)} indices here but is declared as {shape}", node)
+        for k, place in zip(chosen, below, strict=True):
+            # numbers in subscripts count from 1
+            shifted = Number(place.at, place.value - 1, end=place.end) if isinstance(place, Number) else place
+            places[k] = self._letter(shifted, axes[k])
+
+    def _other_name(self, node: Symbol, name: str | None) -> Value:
+        plain = name or node.name
+        size = self.names.size_named(plain if not node.below_text else "")
+        if size is not None:
+            tree: Node = Name(node.at, size, end=node.end)
+            if node.raised is not None:
+                tree = Binary(node.at, "^", tree, self.value(node.raised).node, end=node.end)
+            return Value(tree)
+        constant = self.names.constant(node, self.reading)
+        if constant is not None:
+            tree = Name(node.at, constant, end=node.end)
+            if node.raised is not None:
+                tree = Binary(node.at, "^", tree, self.value(node.raised).node, end=node.end)
+            return Value(tree)
+        if plain in ("π", "pi"):
+            return Value(Name(node.at, "pi", end=node.end))
+        if name is not None and (name in self.sizes or name in self.letters):
+            self.letters.setdefault(name)
+            return Value(Name(node.at, name, end=node.end))
+        if self.names.is_function(node):
+            raise self.error(f"'{plain}' is a function: write {plain}(…)", node)
+        known = [*self.names.axes, *self.names.functions, *self.names.size_of.values()]
+        shown = self.source.whole[node.at : node.end] if node.end > node.at else plain
+        raise self.error(f"unknown name '{shown}'{suggest(plain, known)}", node)
+
+    # ------------------------------------------------------------------ updates
+
+    def _update(self, node: Symbol) -> Value | None:
+        """`w_{t+1}` is the weight after a step of gradient descent, `w_t` before it."""
+        step = self.names.step_of(node)
+        if step is None:
+            return None
+        bare, ahead = step
+        current = self._symbol(bare)
+        return self._moved_by(current, bare, node) if ahead else current
+
+    def _moved_by(self, current: Value, parameter: Symbol, node: Node) -> Value:
+        change = self._change(parameter, node)
+        return self._elementwise("+", current, change, node)
+
+    def _change(self, parameter: Symbol, node: Node) -> Value:
+        """−η ∂L/∂w."""
+        gradient = self._adjoint(parameter, node)
+        rate = Name(node.at, self.names.rate(self.reading))
+        return replace(gradient, node=Negate(node.at, Binary(node.at, "*", rate, gradient.node, end=node.end), end=node.end))
+
+    def moved(self, parameter: Symbol) -> Value:
+        """What `w ← …` sets: the weight after a step."""
+        return self._moved_by(self._symbol(parameter), parameter, parameter)
+
+    # ------------------------------------------------------------------ functions
+
+    def _call(self, node: Call) -> Value:
+        head = node.head
+        if head.name == "Δ":
+            parameter = node.arguments[0]
+            assert isinstance(parameter, Symbol)
+            return self._change(parameter, node)
+        name = self.names.function(head)
+        if head.name in ("sum", "mean") and (node.options or len(node.arguments) == 1):
+            return self._total(node)
+        if head.name == "dot" and len(node.arguments) == 2:
+            return self._matrix(*map(self.value, node.arguments), node)
+        if head.name == "where":
+            test, then, other = (self.value(a) for a in node.arguments)
+            return self._joined("where", (test, then, other), node)
+        arguments = tuple(map(self.value, node.arguments))
+        if head.name == "diag" and len(arguments) == 1 and len(arguments[0].axes) == 1:
+            axis = arguments[0].axes[0]
+            other = self.fresh(axis)
+            test = Binary(node.at, "==", Name(node.at, axis), Name(node.at, other), end=node.end)
+            return Value(Apply(node.at, "where", (test, arguments[0].node, _number(0)), end=node.end), (axis, other))
+        if head.name == "norm":
+            squared = Binary(node.at, "^", arguments[0].node, _number(2), end=node.end)
+            total = self._over(Value(squared, arguments[0].axes), arguments[0].axes, "sum", node)
+            return replace(total, node=Apply(node.at, "sqrt", (total.node,), end=node.end))
+        if head.name == "softmax" or (name == "softmax" and len(arguments) == 1):
+            return self._softmax(arguments[0], node)
+        if name is None:
+            name = self.names.generic(head, arguments[0].node, self.reading)
+        if name is None:
+            known = [*self.names.functions, *BUILT_IN]
+            raise self.error(f"unknown function '{head.name}'{suggest(head.name, known)}", head)
+        return self._applied(name, head.primes, arguments, node)
+
+    def _applied(self, name: str, primes: int, arguments: tuple[Value, ...], node: Node) -> Value:
+        if name in _REWRITTEN and not primes:
+            return replace(arguments[0], node=_REWRITTEN[name](arguments[0].node))
+        expected = self.names.arguments_of(name)
+        if expected is not None and not expected[0] <= len(arguments) <= expected[1]:
+            words = str(expected[1]) if expected[0] == expected[1] else f"{expected[0]} to {expected[1]}"
+            raise self.error(f"'{name}' takes {words} arguments, not {len(arguments)}", node)
+        return self._joined(name + "'" * primes, arguments, node)
+
+    def _joined(self, name: str, arguments: tuple[Value, ...], node: Node) -> Value:
+        """A function of several values, brought onto the same axes."""
+        widest = max(arguments, key=lambda a: len(a.axes))
+        trees: list[Node] = []
+        for a in arguments:
+            pairs = self._aligned(widest, a) if a.axes else []
+            if pairs is None:
+                raise Misfit(f"the shapes {self.shape(widest)} and {self.shape(a)} do not fit", self.source.place(node.at))
+            trees.append(renamed_tree(a.node, {b: x for x, b in pairs}))
+        return replace(widest, node=Apply(node.at, name, tuple(trees), end=node.end))
+
+    def _softmax(self, value: Value, node: Node) -> Value:
+        if not value.axes:
+            raise self.error("softmax is a function of a vector", node)
+        axis = value.axes[-1]
+        other = self.fresh(axis)
+        top = Apply(node.at, "exp", (value.node,), end=node.end)
+        total = Apply(node.at, "sum", (Name(node.at, other), renamed_tree(top, {axis: other})), end=node.end)
+        return replace(value, node=Binary(node.at, "/", top, total, end=node.end))
+
+    def _total(self, node: Call) -> Value:
+        """`np.sum(dz, axis=0)`."""
+        inner = self.value(node.arguments[0])
+        axis = dict(node.options).get("axis")
+        axes = inner.axes
+        if axis is not None:
+            sign, number = (-1, axis.operand) if isinstance(axis, Negate) else (1, axis)
+            if not isinstance(number, Number) or int(number.value) - (sign < 0) >= len(axes):
+                raise self.error("the axis is a number, and there must be that many", axis)
+            axes = (axes[sign * int(number.value)],)
+        return self._over(inner, axes, node.head.name, node)
+
+    def _over(self, value: Value, axes: Iterable[str], kind: str, node: Node) -> Value:
+        tree = value.node
+        for a in axes:
+            over = self.fresh(a)
+            tree = Apply(node.at, kind, (Name(node.at, over), renamed_tree(tree, {a: over})), end=node.end)
+        return Value(tree, tuple(a for a in value.axes if a not in axes))
+
+    def _reduce(self, node: Reduce) -> Value:
+        if node.kind in ("sum", "prod") and not node.letters:
+            if node.kind == "prod":
+                raise self.error("a product runs over letters: \\prod_k", node)
+            inner = self.value(node.body)
+            # Σ without a letter: over the examples, or over the only axis there is
+            axes = tuple(a for a in inner.axes if self.network.batch and self._fits(a, self.network.batch)) or inner.axes
+            if not axes and self.network.batch and not self.one:
+                raise self.error("say what the sum runs over: \\sum_n", node)
+            return self._over(inner, axes, "sum", node)
+        names = [s.name + "'" * s.primes for s in node.letters]
+        for name, symbol in zip(names, node.letters, strict=True):
+            if name in self.names.axes and name not in self.names.size_of:
+                raise self.error(f"'{name}' is an array and cannot be an index as well", symbol)
+        outer, sizes = list(self.bound), dict(self.sizes)
+        for name in names:
+            self.sizes.pop(name, None)
+            if name in self.names.size_of:
+                self.sizes[name] = self.names.size_of[name]
+        free_before = dict(self.letters)
+        self.bound += names
+        inner = self.value(node.body)
+        condition = self.value(node.condition).node if node.condition is not None else None
+        tree = inner.node
+        if condition is not None:
+            tree = Binary(node.at, "*", tree, _indicator(condition, node), end=node.end)
+        axes = list(inner.axes)
+        over: list[Name] = []
+        for name, symbol in zip(names, node.letters, strict=True):
+            whole = next((a for a in axes if base_name(a) == base_name(name) or self.size(a) == self.size(name)), None)
+            if not _mentions(tree, name) and whole is not None:
+                tree = renamed_tree(tree, {whole: name})
+                axes.remove(whole)
+            if self.size(name) == "?":
+                counted = self.names.size_from(node.tally)
+                if counted is None:
+                    raise self.error(f"the index '{name}' is not used in the sum", symbol)
+                self.sizes[name] = counted
+            own = self.fresh(name)
+            tree = renamed_tree(tree, {name: own})
+            over.append(Name(symbol.at, own, end=symbol.end))
+        self.bound = outer
+        for name in names:
+            self.sizes.pop(name, None)
+            if name in sizes:
+                self.sizes[name] = sizes[name]
+            if name not in free_before:
+                self.letters.pop(name, None)
+        kind = "greatest" if node.kind == "max" else node.kind
+        return Value(Apply(node.at, kind, (*over, tree), end=node.end), tuple(axes))
+
+    def _cases(self, node: Cases) -> Value:
+        value: Node | None = None
+        for branch, condition in reversed(node.branches):
+            inner = self.value(branch)
+            if inner.axes:
+                raise self.error("cases are told apart by indices: write these", branch)
+            if condition is None or value is None:
+                value = inner.node
+            else:
+                value = Apply(node.at, "where", (self._scalar(condition), inner.node, value), end=node.end)
+        assert value is not None
+        return Value(value)
+
+    def _scalar(self, node: Node) -> Node:
+        if isinstance(node, Symbol) and (name := self.letter_name(node)) is not None and self.names.is_free(name):
+            if name not in self.bound:
+                self.letters.setdefault(name)
+            return Name(node.at, name, end=node.end)
+        return self.value(node).node
+
+    # ------------------------------------------------------------------ derivatives
+
+    def _derivative(self, node: Derivative) -> Value:
+        of, wrt = node.of, node.wrt
+        if isinstance(of, Symbol) and self.names.is_loss(of):
+            first, *more = wrt
+            value = self._adjoint(first, node)
+            return self._by(value, more, node)
+        if len(wrt) > 1:
+            inner = Derivative(node.at, of, wrt[:-1], end=node.end)
+            return self._by(self._derivative(inner), [wrt[-1]], node)
+        variable = self.letter_name(wrt[0])
+        if variable is not None and variable in self.names.variables:
+            return self._by_variable(self.value(of), self.names.variables[variable], node)
+        return self._by(self.value(of), [wrt[0]], node)
+
+    def _by(self, value: Value, wrt: Sequence[Symbol], node: Node) -> Value:
+        for symbol in wrt:
+            target = self.value(symbol)
+            element = target.node
+            if not isinstance(element, (Item, Name)) or element.name not in self.names.axes:
+                raise self.error("name the array to differentiate with respect to", symbol)
+            if isinstance(element, Name):
+                element = Item(element.at, element.name, (), end=element.end)
+            tree = self.names.derivative(value.node, element, node, self)
+            value = Value(tree, (*value.axes, *target.axes))
+        return value
+
+    def _by_variable(self, value: Value, variable: str, node: Node) -> Value:
+        return replace(value, node=self.names.derivative(value.node, Item(node.at, variable, ()), node, self))
+
+    def _adjoint(self, symbol: Symbol, node: Node) -> Value:
+        """∂L/∂symbol as the array that the derivation computes."""
+        known = list(self.names.arrays(replace(symbol, raised=symbol.raised), self.reading, self.one))
+        if not known:
+            value = self._symbol(symbol)  # says what is unknown
+            raise self.error("name one array to differentiate with respect to", node if value.axes else symbol)
+        problem: FormulaError | None = None
+        for meaning in known:
+            try:
+                value = self._array(symbol, meaning)
+            except FormulaError as error:
+                problem = problem or error
+                continue
+            element = value.node
+            if isinstance(element, (Item, Name)):
+                adjoint = self.names.adjoint(element.name)
+                if adjoint is None:
+                    names = [a for a in self.names.adjoints]
+                    raise self.error(
+                        f"there is no derivative with respect to '{element.name}'{suggest(element.name, names)}", symbol
+                    )
+                tree = (
+                    Name(node.at, adjoint, end=node.end)
+                    if isinstance(element, Name)
+                    else Item(node.at, adjoint, element.indices, end=node.end)
+                )
+                self.used.add(adjoint)
+                return replace(value, node=tree)
+        raise problem or self.error("name one array to differentiate with respect to", symbol)
+
+
+def _first_letter(node: Node) -> str | None:
+    """The letter of `t-1`."""
+    match node:
+        case Binary(left=left):
+            return _first_letter(left)
+        case Symbol(name=name):
+            return name
+        case _:
+            return None
+
+
+def _number(value: int) -> Number:
+    return Number(-1, Fraction(value))
+
+
+def _indicator(test: Node, node: Node) -> Node:
+    return Apply(node.at, "where", (test, _number(1), _number(0)), end=node.end)
+
+
+def _reciprocal(name: str, power: int = 1) -> Any:
+    def made(argument: Node) -> Node:
+        inner: Node = Apply(argument.at, name, (argument,), end=argument.end)
+        return Binary(argument.at, "/", _number(1), inner, end=argument.end)
+
+    return made
+
+
+_REWRITTEN: Mapping[str, Any] = {
+    "sech": _reciprocal("cosh"),
+    "coth": _reciprocal("tanh"),
+    "ln": lambda a: Apply(a.at, "log", (a,), end=a.end),
+    "sgn": lambda a: Apply(a.at, "sign", (a,), end=a.end),
+    "identity": lambda a: a,
+    "id": lambda a: a,
+}
+
+
+# ---------------------------------------------------------------------- trees
+
+
+def renamed_tree(node: Node, swap: Mapping[str, str]) -> Node:
+    """A tree with letters renamed."""
+    if not swap:
+        return node
+    match node:
+        case Name(name=name):
+            return replace(node, name=swap[name]) if name in swap else node
+        case Item(indices=indices):
+            return replace(node, indices=tuple(renamed_tree(i, swap) for i in indices))
+        case Apply(arguments=arguments):
+            return replace(node, arguments=tuple(renamed_tree(a, swap) for a in arguments))
+        case Negate(operand=operand):
+            return replace(node, operand=renamed_tree(operand, swap))
+        case Binary(left=left, right=right):
+            return replace(node, left=renamed_tree(left, swap), right=renamed_tree(right, swap))
+        case _:
+            return node
+
+
+def nodes_of(node: Node) -> Iterator[Node]:
+    """A tree's nodes, the outer ones first."""
+    todo = [node]
+    while todo:
+        current = todo.pop()
+        yield current
+        match current:
+            case Item(indices=inner) | Apply(arguments=inner):
+                todo += inner[::-1]
+            case Negate(operand=operand):
+                todo.append(operand)
+            case Binary(left=left, right=right):
+                todo += (right, left)
+            case _:
+                pass
+
+
+def _mentions(node: Node, letter: str) -> bool:
+    return any(isinstance(n, Name) and n.name == letter for n in nodes_of(node))
+
+
+# ---------------------------------------------------------------------- the text of a claim
+
+_WORDS = r"(?:\\text\s*\{\s*)?(?:if|for|when|where|falls|wenn)(?:\s*\})?"
+_CONDITION = re.compile(
+    rf"(?:(?:,|;|\\q?quad|\s)\s*{_WORDS}|,|\\q?quad|(?=\())\s*(?:\\[,;!: ]\s*)*\(?\s*{_WORDS[:0]}"
+    r"([^\W\d_]'?)\s*(=|==|≠|!=|\\neq?(?![a-z])|\\not=|<|>)\s*([^\W\d_]'?)\s*\)?[\s.$]*$"
+)
+_EQUALS = re.compile(r"(?<![<>=!:])(?:=|:=|≈|\\approx(?![a-z])|\\equiv(?![a-z])|←|\\leftarrow(?![a-z])|\\gets(?![a-z]))(?![=])")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A claim cut into its sides: where each stands, whether it sets a weight (`w ← …`), and the letters it is restricted to."""
+
+    sides: tuple[Source, ...]
+    sets: bool = False
+    condition: tuple[str, str, str] | None = None
+
+
+def cut(claim: str, name: str = "<claim>") -> Text:
+    """The sides of a claim. Raises `FormulaError` where there is no equality or a side is empty."""
+    stop = len(claim)
+    condition: tuple[str, str, str] | None = None
+    body = claim
+    if (found := _CONDITION.search(claim)) is not None and _EQUALS.search(claim[: found.start()]):
+        sign = {"=": "==", "≠": "!=", "\\not=": "!="}.get(found[2], "!=" if found[2].startswith("\\ne") else found[2])
+        condition = found[1], sign, found[3]
+        body, stop = claim[: found.start()], found.start()
+    stop = len(re.sub(r"[\s.,;$]+$", "", body)) if body.strip() else stop
+    cuts = [m for m in _EQUALS.finditer(claim, 0, stop) if _is_outside(claim, m.start())]
+    starts, ends = [0, *(m.end() for m in cuts)], [*(m.start() for m in cuts), stop]
+    sides = tuple(Source(name, claim, a, b) for a, b in zip(starts, ends, strict=True))
+    for side in sides:
+        if not re.sub(r"[\s$]", "", side.text):
+            raise FormulaError("one side of this equality is empty", side.place(side.start))
+    if len(sides) < 2:
+        raise FormulaError("a claim is an equality, such as dL/dW = …", Source(name, claim).place(0))
+    sets = bool(cuts) and cuts[0].group() in ("←", ":=", "\\leftarrow", "\\gets")
+    return Text(sides, sets, condition)
+
+
+def _is_outside(text: str, at: int) -> bool:
+    """Whether no bracket is open at a place: `axis=0` and `\\sum_{i=1}` are no equalities of the claim."""
+    depth = text.count("\\begin{", 0, at) - text.count("\\end{", 0, at)
+    for c in text[:at]:
+        depth += (c in "([{") - (c in ")]}")
+    return depth <= 0
+
+
+def read_sides(text: Text, names: Names) -> list[Sequence[Node]]:
+    """The trees of each side: one, or two where a fraction can be read in two ways."""
+    return [reader_for(s, names.known, names.is_function, names.axes) for s in text.sides]
+
+
+def network_of(names: Names) -> Network:
+    """The network that a claim is about."""
+    return names.network

@@ -1,0 +1,1052 @@
+"""What is wrong with a wrong claim: the slip that explains it, the declaration that would make it right, the formula that is right.
+
+A cause is named only where it is confirmed by numbers at every point: the claim with one change is the truth up to a constant
+that has a name, or the claim is what the chain rule gives with one step left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import mpmath
+import numpy as np
+import sympy
+from sympy import Expr
+
+from . import maths
+from .algebra import equation_cost
+from .claim import Misfit, Reading, nodes_of, renamed_tree
+from .derive import closed_form
+from .differentiate import derivative_of, functions_key, read_for, resolve
+from .edits import ONE, Edit, Material, edits, in_words, span_of, text_of
+from .errors import SymbackpropError
+from .evidence import DIGITS, Point
+from .latex import LatexWriter, latex_name
+from .matrix import matrix_equation
+from .notation import Call, Element, Equation, Step, Term, index, size_symbol
+from .parse import Apply, Item, Name, Negate, Node
+from .tabulate import Table
+from .variants import variants
+from .write import Style, Writer, style_of
+
+if TYPE_CHECKING:
+    from .check import Case, Outcome, _Judge
+
+
+def names_in(tree: Node) -> set[str]:
+    """The arrays that a resolved tree uses."""
+    return {n.name for n in nodes_of(tree) if isinstance(n, (Item, Name))}
+
+
+_SECONDS = 1.5  # for the search of one cause
+_CLOSE = 1e-9
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cause: claim over truth where that is one number, words, the repaired tree, and the characters that are wrong."""
+
+    words: str
+    ratio: str | None = None
+    tree: Node | None = None
+    span: tuple[int, int] | None = None
+
+
+def explain_wrong(judge: _Judge, outcome: Outcome) -> Any:
+    """The verdict on a claim that does not hold in any reading."""
+    from .check import Verdict
+
+    case = outcome.case
+    if outcome.wrong_at is None:
+        reason = case.misfit or "the indices do not fit"
+        found = _Diagnosis(judge, case, 0).repaired_indices()
+        words = f"{reason}{f'; {found.words}' if found else ''}"
+        return Verdict(judge.claim, "refuted", None, words, _Diagnosis(judge, case, 0).correct(found), None, holds=0, equalities=len(outcome.right))
+    k, point, place, one, other = outcome.wrong_at
+    diagnosis = _Diagnosis(judge, case, k)
+    found = diagnosis.cause() if point is not judge.checker.given else Found("the number is wrong")
+    where = {case.shown[i].rstrip("'"): n + 1 for i, n in zip(case.free, place, strict=False)}
+    counterexample = {"at": where, "left": float(one), "right": float(other)}
+    parts = []
+    if len(outcome.right) > 1:
+        wrong = [n + 1 for n, r in enumerate(outcome.right) if not r]
+        parts.append(f"equality {wrong[0]} of {len(outcome.right)} is the first that does not hold")
+    if case.misfit:
+        parts.append(case.misfit)
+    if found is not None:
+        parts.append(found.words)
+    declaration = diagnosis.declaration() if point is not judge.checker.given else None
+    return Verdict(
+        judge.claim,
+        "refuted",
+        found.ratio if found else diagnosis.plain_ratio(),
+        "; ".join(parts) or None,
+        diagnosis.correct(found),
+        counterexample,
+        declaration,
+        found.span if found else diagnosis.side_span(),
+        "; ".join(case.notes) or None,
+        sum(outcome.right),
+        len(outcome.right),
+    )
+
+
+def explain_misfit(judge: _Judge, error: Misfit) -> Any:
+    """The verdict on a claim whose shapes do not fit: which transpose, order or sum would mend it."""
+    from .check import Verdict
+
+    repaired = _mended(judge)
+    words = error.message
+    span: tuple[int, int] | None = None
+    correct: str | None = None
+    if repaired is not None:
+        words, span, correct = f"{words}; {repaired[0]}", repaired[1], repaired[2]
+    if error.place is not None and span is None:
+        start = error.place.column - 1
+        span = (start, start + 1)
+    settled = _settled(judge)
+    if correct is None:
+        correct = _first_side(judge)
+    count = len(judge.text.sides) - 1
+    return Verdict(judge.claim, "refuted", None, words, correct, None, settled, span, None, 0, count)
+
+
+# ---------------------------------------------------------------------- constants
+
+
+def _named_ratio(judge: _Judge, ratios: Sequence[float], points: Sequence[Point]) -> tuple[str, str] | None:
+    """Claim over truth as a sign, a factor 2 and a size, in symbols and words; the words are empty for 1."""
+    names = judge.names
+    batch = names.network.batch
+    sizes = list(dict.fromkeys(i.size for i in names.network.indices))
+    if batch is not None:
+        sizes.sort(key=lambda s: s != names.size_of[batch])
+    options: list[tuple[str, str, Any]] = [("", "", lambda p: 1.0)]
+    for s in sizes:
+        mean = "a sum where the loss is a mean" if batch is not None and s == names.size_of[batch] else "a sum where a mean belongs"
+        options.append((s, f"the factor 1/{s} is missing: {mean}", lambda p, s=s: float(p.by_size[s])))
+        twice = ": averaged twice, or a mean where a sum belongs"
+        options.append((f"1/{s}", f"there is a factor 1/{s} too many{twice}", lambda p, s=s: 1.0 / p.by_size[s]))
+    numbers = (
+        (1, ""),
+        (2, "there is a factor 2 too many"),
+        (0.5, "a factor 2 is missing"),
+        (4, "there is a factor 4 too many"),
+        (0.25, "a factor 4 is missing"),
+    )
+    signs = ((1, ""), (-1, "the sign is the other way round"))
+    for (sign, said), (number, factor), (text, size, value) in sorted(
+        itertools.product(signs, numbers, options), key=lambda o: (bool(o[0][1]) + bool(o[1][1]) + bool(o[2][1]), bool(o[2][1]))
+    ):
+        if all(abs(r - sign * number * value(p)) < 1e-8 * max(abs(r), 1e-30) for r, p in zip(ratios, points, strict=True)):
+            words = ", and ".join(filter(None, (said, factor, size)))
+            return _symbolic(sign, number, text), words
+    return None
+
+
+def _symbolic(sign: int, number: float, size: str) -> str:
+    head = {0.5: "1/2", 0.25: "1/4"}.get(number, str(int(number)) if number >= 1 else str(number))
+    if not size:
+        return ("-" if sign < 0 else "") + head
+    if head != "1":
+        return ("-" if sign < 0 else "") + (f"{head}*{size}" if "/" not in size else f"{head}{size[1:]}")
+    return ("-" if sign < 0 else "") + size
+
+
+# ---------------------------------------------------------------------- the search
+
+
+class _Diagnosis:
+    """The search for what is wrong with one equality of a claim."""
+
+    def __init__(self, judge: _Judge, case: Case, equality: int) -> None:
+        self.judge, self.case, self.names = judge, case, judge.names
+        self.points = judge.evidence.points(case.one)
+        left, right = equality, equality + 1
+        # A bare derivative is the truth, whichever side it stands on.
+        if _is_plain_derivative(case.trees[right], self.names) and not _is_plain_derivative(case.trees[left], self.names):
+            left, right = right, left
+        self.left, self.right = left, right
+        self.truth, self.tree = case.trees[left], case.trees[right]
+        self.until = time.monotonic() + _SECONDS
+
+    def side_span(self) -> tuple[int, int] | None:
+        """The characters of the wrong side."""
+        source = self.case.sides[self.right].source
+        text = source.text
+        start = source.start + len(text) - len(text.lstrip())
+        return start, start + len(text.strip())
+
+    @cached_property
+    def targets(self) -> list[np.ndarray]:
+        """The true values at each point."""
+        return [self._float(self.truth, p) for p in self.points]
+
+    @cached_property
+    def claimed(self) -> list[np.ndarray]:
+        """The claimed values at each point."""
+        return [self._float(self.tree, p) for p in self.points]
+
+    @cached_property
+    def masks(self) -> list[np.ndarray | None]:
+        """The places that the claim is about."""
+        condition = self.case.condition
+        if condition is None:
+            return [None for _ in self.points]
+        return [np.asarray(self.judge.value(self.case, condition, p, True), dtype=bool) for p in self.points]
+
+    def _float(self, tree: Node, point: Point) -> np.ndarray:
+        """The values of a tree in floating point: enough to look for a cause."""
+        with np.errstate(all="ignore"):
+            view = self._views.get(id(point))
+            if view is None or any(n not in view.values and n in self.names.axes for n in names_in(tree)):
+                point.ensure(names_in(tree))
+                view = self._views[id(point)] = point.view(self.case.letters, floating=True)
+            return np.asarray(view.value(tree, self.case.free), dtype=float)
+
+    @cached_property
+    def _views(self) -> dict[int, Table]:
+        return {}
+
+    def _ratio(self, tree: Node | None, which: int) -> float | None:
+        """Tree over truth at a point where that is one number."""
+        try:
+            value = self.claimed[which] if tree is None else self._float(tree, self.points[which])
+        except (SymbackpropError, IndexError, ValueError, ZeroDivisionError, FloatingPointError, KeyError):
+            return None
+        return constant_ratio(value, self.targets[which], self.masks[which])
+
+    def named(self, tree: Node | None) -> tuple[str, str] | None:
+        """The name of what a tree is off by, at all points; words are empty where it is right."""
+        first = self._ratio(tree, 0)
+        if first is None or not _is_plausible(first, self.points[0]):
+            return None
+        ratios = [first, *(self._ratio(tree, k) for k in range(1, len(self.points)))]
+        if any(r is None for r in ratios):
+            return None
+        return _named_ratio(self.judge, ratios, self.points)  # type: ignore[arg-type]
+
+    def plain_ratio(self) -> str | None:
+        """Claim over truth where that is one number without a name."""
+        ratios = [self._ratio(None, k) for k in range(len(self.points))]
+        if any(r is None for r in ratios) or abs(ratios[0] - ratios[1]) > 1e-9 * abs(ratios[0]):  # type: ignore[operator]
+            return None
+        return f"{ratios[0]:.8g}"
+
+    def cause(self) -> Found | None:
+        """The simplest slip that explains the claim."""
+        plain = self.named(None)
+        if plain is not None and plain[1]:
+            return Found(plain[1], plain[0], self._rescaled(plain[0]), self.side_span())
+        found = self._by_places() or self._by_edits()
+        if found is None:
+            found = self._missing_terms() or self._by_chain_rule() or self._by_two_edits() or self._by_powers()
+        return found
+
+    def _rescaled(self, ratio: str) -> Node | None:
+        from .tabulate import tree_of
+
+        scale = tree_of(ratio)
+        from .parse import Binary
+
+        return Binary(self.tree.at, "/", self.tree, scale, end=self.tree.end)
+
+    # ------------------------------------------------------------------ right at some places only
+
+    def _by_places(self) -> Found | None:
+        """Only the diagonal is right, or only the rest."""
+        free, letters = self.case.free, self.case.letters
+        for a, b in itertools.combinations(range(len(free)), 2):
+            if letters[free[a]] != letters[free[b]] or self.case.condition is not None:
+                continue
+            kinds = {True: True, False: True}
+            for k in range(len(self.points)):
+                one, other = np.broadcast_arrays(self.targets[k], self.claimed[k])
+                shape = one.shape
+                if shape[a] != shape[b] or shape[a] < 2:
+                    return None
+                same = np.equal(*np.ogrid[tuple(slice(0, n) for n in shape)][a : b + 1 : b - a])
+                same = np.broadcast_to(same, shape)
+                close = np.abs(one - other) <= 1e-9 * max(np.abs(one).max(), 1e-20)
+                for diagonal in (True, False):
+                    kinds[diagonal] &= bool(close[same == diagonal].all())
+            i, j = (self.case.shown[free[n]].rstrip("'") for n in (a, b))
+            if kinds[True] and not kinds[False]:
+                return Found(f"only the diagonal: this is right for {i} = {j} and not for {i} ≠ {j}")
+            if kinds[False] and not kinds[True]:
+                return Found(f"this is right for {i} ≠ {j}; the diagonal, {i} = {j}, is another formula")
+        return None
+
+    # ------------------------------------------------------------------ edits of the claim
+
+    @cached_property
+    def material(self) -> Material:
+        """What edits may put in."""
+        names, network = self.names, self.names.network
+        case = self.case
+        used = {n.name for t in (self.tree, self.truth) for n in nodes_of(t) if isinstance(n, (Item, Name))}
+        axes = {a.name: tuple(names.size_of[i] for i in a.axes) for a in network.arrays if a.name != network.loss}
+        if len(axes) > 24:
+            axes = {n: s for n, s in axes.items() if n in self._near(used)}
+        for n in used:
+            if n in names.axes:
+                axes.setdefault(n, tuple(names.size_of.get(i.rstrip("'"), "?") for i in names.axes[n]))
+        for a in list(axes):
+            # derivatives of what is at hand: a signal that was mistaken for another
+            adjoint = names.adjoints.get(a)
+            if adjoint is not None and adjoint in used:
+                axes[adjoint] = axes[a]
+        activations = activations_of(judge=self.judge)
+        words: dict[str, str] = {}
+        for a in network.arrays:
+            if a.role == "parameter":
+                words[a.name] = f"the weight {a.name}"
+            elif a.role == "input":
+                words[a.name] = f"the layer's input {a.name}"
+        for _, _, out in activations:
+            words.setdefault(out, f"the layer's output {out}")
+        target = self._differentiated
+        for equation in network.equations:
+            for t in equation.terms:
+                inside = t.body.atoms(Element)
+                if target is not None and any(e.name == target for e in inside) and not words.get(equation.name):
+                    for e in inside:
+                        if e.name != target and len(inside) <= 3 and e.name not in {a.name for a in network.arrays if a.role == "parameter"}:
+                            words[e.name] = f"the layer's input {e.name} (what {target} multiplies)"
+        activations = [a for a in activations if a[1] in axes and a[2] in axes]
+        neighbours: dict[str, tuple[str, ...]] = {}
+        for one, shape in axes.items():
+            neighbours[one] = tuple(o for o, s in axes.items() if o != one and (s == shape or _kin(one, o) and len(s) == len(shape)))
+        shown = {n: text for n, text in case.resolver.spelled.items()}
+        shown |= {i: s.rstrip("'") for i, s in case.shown.items()}
+        shown |= {v: k for k, v in names.variables.items()}
+        left = tuple(dict.fromkeys(n.name for n in nodes_of(self.truth) if isinstance(n, Name) and n.name in case.free))
+        batch = network.batch
+        if case.one and batch is not None:
+            left = (*left, *(i for i in case.free if case.letters[i] == names.size_of[batch]))
+        return Material(axes, case.letters, activations, words, shown, case.free, left, neighbours)
+
+    @property
+    def _differentiated(self) -> str | None:
+        """The array that the true side differentiates by."""
+        back = {v: k for k, v in self.names.adjoints.items()}
+        for n in nodes_of(self.truth):
+            if isinstance(n, (Item, Name)) and n.name in back:
+                return back[n.name]
+        for (_, wrt), j in self.names.jacobians.items():
+            if any(isinstance(n, (Item, Name)) and n.name == j.name for n in nodes_of(self.truth)):
+                return wrt
+        return None
+
+    def _near(self, used: set[str]) -> set[str]:
+        """The arrays that stand in an equation with those that are used."""
+        back = {v: k for k, v in self.names.adjoints.items()}
+        around = {back.get(u, u) for u in used}
+        found = set(around)
+        for e in self.names.network.equations:
+            inside = {e.name, *(x.name for t in e.terms for x in t.body.atoms(Element))}
+            if inside & around:
+                found |= inside
+        return found
+
+    def _by_edits(self) -> Found | None:
+        best: Found | None = None
+        for edit in edits(self.tree, self.material):
+            if time.monotonic() > self.until:
+                break
+            named = self.named(edit.tree)
+            if named is None:
+                continue
+            if not named[1]:
+                return Found(edit.words, None, edit.tree, edit.span)
+            if best is None:
+                best = Found(f"{edit.words}, and {named[1]}", None, edit.tree, edit.span)
+        return best
+
+    def _by_two_edits(self) -> Found | None:
+        first = list(itertools.islice(self._structural(), 60))
+        until = time.monotonic() + _SECONDS
+        for edit in first:
+            for more in edits(edit.tree, self.material):
+                if time.monotonic() > until:
+                    return None
+                named = self.named(more.tree)
+                if named is not None:
+                    words = [edit.words, more.words, *([named[1]] if named[1] else [])]
+                    return Found(", and ".join(words), None, more.tree, edit.span or more.span)
+        return None
+
+    def _structural(self) -> Iterator[Edit]:
+        for edit in edits(self.tree, replace(self.material, axes={}, neighbours={})):
+            if "does not belong" in edit.words or "quotient" in edit.words or "belongs" in edit.words:
+                yield edit
+
+    def repaired_indices(self) -> Found | None:
+        """What mends a claim whose numbers agree although its indices do not fit."""
+        return next((Found(e.words, None, e.tree, e.span) for e in edits(self.tree, self.material) if self.named(e.tree) == ("1", "")), None)
+
+    # ------------------------------------------------------------------ terms of the truth that the claim lacks
+
+    def _missing_terms(self) -> Found | None:
+        steps = self._own_steps()
+        if not 1 < len(steps) <= 8:
+            return None
+        values = [[self._term(s, p) for p in self.points] for s in steps]
+        if any(v is None for row in values for v in row):
+            return None
+        for count in (1, 2):
+            for chosen in itertools.combinations(range(len(steps)), count):
+                for scale, words in ((1.0, ""), (0.5, "half of "), (2.0, "twice "), (-1.0, "")):
+                    gaps = [
+                        t - c - scale * sum(values[n][k] for n in chosen)  # type: ignore[operator, misc]
+                        for k, (t, c) in enumerate(zip(self.targets, self.claimed, strict=True))
+                    ]
+                    if all(np.abs(g).max() <= _CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)):
+                        missing = [self._path(steps[n]) for n in chosen]
+                        if scale == 1.0:
+                            return Found(" and ".join(missing))
+                        if scale == 2.0:
+                            return Found(f"the sign of one term is the other way round: {missing[0]}")
+                        if scale == 0.5:
+                            return Found(f"a factor 2 is missing in one term: half of it: {missing[0]}")
+                        return Found(f"there twice: {missing[0]}".replace("is missing", "is there twice"))
+        return None
+
+    def _own_steps(self) -> list[Step]:
+        target = self._differentiated
+        if target is None or not _is_plain_derivative(self.truth, self.names):
+            return []
+        return [s for s in self.names.derivation.steps if s.source.name == target]
+
+    def _term(self, step: Step, point: Point) -> np.ndarray | None:
+        """The value of one step's contribution, at the letters of the true side."""
+        item = next((n for n in nodes_of(self.truth) if isinstance(n, (Item, Name)) and n.name == step.adjoint.name), None)
+        if item is None:
+            return None
+        from .tabulate import tree_of
+
+        tree = tree_of(Writer().terms([step.contribution]))
+        if isinstance(item, Item):
+            if not all(isinstance(i, Name) for i in item.indices):
+                return None
+            over = {i.name for i in step.contribution.over}
+            swap = {a.name: i.name for a, i in zip(step.adjoint.letters, item.indices, strict=True) if isinstance(i, Name)}
+            if over & set(swap.values()):
+                return None
+            tree = renamed_tree(tree, swap)
+        return self._float(tree, point)
+
+    def _path(self, step: Step) -> str:
+        network = self.names.network
+        if step.kind == "penalty":
+            return f"the regulariser of {step.source.name} is missing"
+        equation = next(e for e in network.equations if e.name == step.target.name)
+        normalises = any(t.over for t in equation.terms) and any(t.body.has(sympy.exp) for t in equation.terms)
+        words = f"the path from {step.source.name} through {step.target.name} is missing"
+        if normalises:
+            return f"{words}: only the diagonal of the softmax' Jacobian is there"
+        if any(t.over and not t.body.atoms(Call) for t in equation.terms) and len(step.target.indices) < len(step.source.indices):
+            return f"{words}: the statistic {step.target.name} depends on {step.source.name} too"
+        return words
+
+    # ------------------------------------------------------------------ the chain rule with a step gone wrong
+
+    def _by_chain_rule(self) -> Found | None:
+        """What the claim is: the derivative with a step left out, or with the activation's derivative gone wrong."""
+        derivation = self.names.derivation
+        target = self._differentiated
+        if target is None or not _is_plain_derivative(self.truth, self.names):
+            return None
+        until = time.monotonic() + _SECONDS
+        adjoint = self.names.adjoints.get(target)
+        if adjoint is None:
+            return None
+        needed = read_for(derivation.raw, {adjoint})
+        steps = [s for s in derivation.steps if s.adjoint.name in needed]
+        for changed, words in self._mutations(steps):
+            if time.monotonic() > until:
+                return None
+            named = self._with_steps(changed, needed)
+            if named is not None:
+                return Found(words if not named[1] else f"{words}, and {named[1]}")
+        return None
+
+    def _mutations(self, steps: Sequence[Step]) -> Iterator[tuple[dict[int, Term | None], str]]:
+        for step in steps:
+            yield {id(step): None}, self._path(step)
+        by_source: dict[str, list[Step]] = {}
+        for step in steps:
+            by_source.setdefault(step.source.name, []).append(step)
+        for source, own in by_source.items():
+            if len(own) > 2:
+                for pair in itertools.combinations(own, 2):
+                    yield {id(s): None for s in pair}, f"{self._path(pair[0])} and that through {pair[1].target.name}"
+                for kept in own:
+                    words = f"of the paths from {source} only that through {kept.target.name} is there"
+                    yield {id(s): None for s in own if s is not kept}, words
+        for step in steps:
+            calls = [c for c in step.before.atoms(Call) if any(c.orders)]
+            activation = step.kind == "activation"
+            if activation and step.contribution.body.has(step.local):
+                text = Writer().expression(step.before)
+                text = re.sub(r"\[[^\]]*\]", "", text)
+                new = replace(step.contribution, body=step.contribution.body.xreplace({step.local: sympy.S.One}))
+                yield {id(step): new}, f"the derivative of the activation, {text}, is missing"
+                new = replace(step.contribution, body=step.contribution.body * step.local)
+                yield {id(step): new}, f"the derivative of the activation, {text}, is there twice"
+                if calls:
+                    c = calls[0]
+                    plain = Call(c.name, tuple(0 for _ in c.orders), *c.arguments)
+                    new = replace(step.contribution, body=step.contribution.body.xreplace({step.local: plain}))
+                    yield {id(step): new}, f"{Writer().expression(plain)} stands where its derivative {text} belongs"
+            minus = replace(step.contribution, body=-step.contribution.body)
+            yield {id(step): minus}, f"the sign of the path from {step.source.name} through {step.target.name} is the other way round"
+
+    def _with_steps(self, changed: dict[int, Term | None], needed: set[str]) -> tuple[str, str] | None:
+        derivation = self.names.derivation
+        ratios: list[float] = []
+        for k, point in enumerate(self.points):
+            by_adjoint: dict[str, list[Term]] = {}
+            for s in derivation.steps:
+                term = changed.get(id(s), s.contribution)
+                if term is not None:
+                    by_adjoint.setdefault(s.adjoint.name, []).append(term)
+            equations = [replace(e, terms=tuple(by_adjoint.get(e.name, ()))) if e.name in derivation.adjoints.values() else e for e in derivation.raw]
+            point.ensure([e.name for e in self.names.network.equations])
+            view = point.view(self.case.letters, floating=True)
+            plain = {n: v for n, v in view.values.items() if n not in needed}
+            table = Table(plain, view.sizes | point.sizes, view.size_names, view.functions, view.exact)
+            try:
+                with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
+                    table.compute([e for e in equations if e.name in needed])
+                    table.sizes = view.sizes
+                    value = np.asarray(table.value(self.truth, self.case.free), dtype=float)
+            except (SymbackpropError, ValueError, KeyError):
+                return None
+            ratio = constant_ratio(self.claimed[k], value, self.masks[k])
+            if ratio is None or not _is_plausible(ratio, point):
+                return None
+            ratios.append(ratio)
+        return _named_ratio(self.judge, ratios, self.points)
+
+    # ------------------------------------------------------------------ factors by their powers
+
+    def _by_powers(self) -> Found | None:
+        """Claim and truth as products of the same factors: which of them have the wrong power."""
+        try:
+            claim = self._monomial(self.tree)
+            truth = self._truth_monomial()
+        except (SymbackpropError, AttributeError):
+            return None
+        if claim is None or truth is None:
+            return None
+        ratio = sympy.cancel(sympy.together(truth / claim)) if (truth / claim).count_ops() < 400 else truth / claim
+        sign = 1
+        words: list[str] = []
+        material = self.material
+        for factor, power in _powers(ratio):
+            if factor.is_number:
+                sign = -sign if factor < 0 else sign
+                value = abs(factor**power)
+                if value != 1:
+                    words.append(f"a factor {value} is missing" if value > 1 else f"there is a factor {1 / value} too many")
+                continue
+            if not power.is_Integer or (isinstance(factor, sympy.Add) and not self._is_declared(factor)):
+                return None
+            text = re.sub(r"\[[^\]]*\]", "", Writer().expression(factor))
+            if isinstance(factor, Element):
+                text = material.words.get(factor.name, text)
+            elif isinstance(factor, Call) and any(factor.orders):
+                text = f"the derivative {text}"
+            inverse = (claim * factor).has(factor) is False
+            if power == 2 and (inverse or _power_in(claim, factor) < 0):
+                words.append(f"{text} divides where it should multiply")
+            elif power > 0:
+                words.append(f"{text} is missing")
+            else:
+                words.append(f"{text} does not belong here")
+        if not words or len(words) > 8:
+            return None
+        if sum("divides where" in w for w in words) > 0:
+            words.insert(0, "a quotient where a product belongs")
+        if sign < 0:
+            words.append("the sign is the other way round")
+        return Found("; ".join(words), None, None, self.side_span())
+
+    def _is_declared(self, add: Expr) -> bool:
+        """Whether a sum is one of the network's own, such as y - y'."""
+        own = {a for e in self.names.network.equations for t in e.terms for a in t.body.atoms(sympy.Add)}
+        return add in own or -add in own
+
+    def _monomial(self, tree: Node) -> Expr | None:
+        resolver = self.case.resolver
+        resolver.sizes |= self.case.letters
+        terms, inner = self.names.lowered(tree, resolver, tree)
+        if inner or len(terms) != 1 or terms[0].over:
+            return None
+        return self._single(terms[0].body)
+
+    def _single(self, body: Expr) -> Expr:
+        batch = self.names.network.batch
+        if self.case.one and batch is not None:
+            body = body.xreplace({size_symbol(self.names.size_of[batch]): sympy.S.One})
+            body = body.xreplace({i: index(batch) for i in body.free_symbols if i.name.rstrip("'") == batch})  # type: ignore[attr-defined]
+        return body
+
+    def _truth_monomial(self) -> Expr | None:
+        scale: Expr = sympy.S.One
+        tree = self.truth
+        while isinstance(tree, Negate):
+            tree, scale = tree.operand, -scale
+        from .parse import Binary
+
+        if isinstance(tree, Binary) and tree.operator == "*" and isinstance(tree.left, Name) and tree.left.name == "eta":
+            tree, scale = tree.right, scale * Element("eta")
+        target = self._differentiated
+        if target is None:
+            return None
+        equation = closed_form(self.judge.checker.derivation_of(target), target)
+        letters = {i: Name(-1, i.name) for i in equation.target.letters}
+        _ = letters
+        terms = equation.terms
+        if self.case.one:
+            terms = tuple(replace(t, over=tuple(i for i in t.over if i.name.rstrip("'") != self.names.network.batch)) for t in terms)
+        if len(terms) != 1 or terms[0].over:
+            return None
+        return self._single(scale * terms[0].body)
+
+    # ------------------------------------------------------------------ what it would be right for
+
+    def declaration(self) -> str | None:
+        """The declaration under which the claim would be right, where a usual one does it."""
+        settled = _settled(self.judge, self.case)
+        if settled is not None:
+            return settled
+        checker = self.judge.checker
+        for words, other in variants(checker):
+            try:
+                if checker.holds_for(other, self.judge.claim, self.case.chosen):
+                    return f"correct {words}"
+            except SymbackpropError:
+                continue
+        return None
+
+    # ------------------------------------------------------------------ the right formula
+
+    def correct(self, found: Found | None) -> str | None:
+        """The right formula in the claim's own notation: from the derivation, or the claim with its slip mended."""
+        case, side = self.case, self.case.sides[self.left if _is_plain_derivative(self.truth, self.names) else 0]
+        derived = _derived(self.judge, case, self.truth)
+        if derived is not None:
+            return _written(self.judge, case, side.text, derived)
+        if found is not None and found.tree is not None:
+            try:
+                resolver = case.resolver
+                resolver.sizes |= case.letters
+                terms, inner = self.names.lowered(found.tree, resolver, found.tree)
+                if not inner:
+                    return _written(self.judge, case, side.text, Equation(Element("@", *map(index, case.free)), terms))
+            except SymbackpropError:
+                return None
+        return None
+
+
+def constant_ratio(value: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float | None:
+    """The one number by which a value is the truth, or None."""
+    if not np.all(np.isfinite(value)):
+        return None
+    shape = np.broadcast_shapes(value.shape, truth.shape)
+    if shape != truth.shape and value.size > truth.size:
+        return None
+    norm = float(np.vdot(truth, truth)) if value.shape == truth.shape and mask is None else -1.0
+    if norm < 0:
+        value, truth = np.broadcast_arrays(value, truth)
+        if mask is not None:
+            value, truth = value[np.broadcast_to(mask, shape)], truth[np.broadcast_to(mask, shape)]
+        norm = float(np.vdot(truth, truth))
+    if norm == 0:
+        return None
+    ratio = float(np.vdot(value, truth)) / norm
+    if ratio == 0 or not math.isfinite(ratio):
+        return None
+    gap = np.abs(value - ratio * truth).max()
+    return ratio if gap <= _CLOSE * abs(ratio) * np.abs(truth).max() else None
+
+
+def _is_plausible(ratio: float, point: Point) -> bool:
+    """Whether a ratio is a product of 2 and one size, roughly: a cheap test before the exact one."""
+    sizes = {1, *point.by_size.values()}
+    return any(
+        abs(abs(ratio) - n * v) < 1e-6 * abs(ratio) for n in (0.25, 0.5, 1, 2, 4) for s in sizes for v in (s, 1 / s)
+    )
+
+
+def _is_plain_derivative(tree: Node, names: Any) -> bool:
+    """Whether a side is nothing but a derivative, up to the sign and step size of an update."""
+    from .parse import Binary
+
+    while True:
+        match tree:
+            case Negate(operand=operand):
+                tree = operand
+            case Binary(operator="*", left=Name(name="eta"), right=right):
+                tree = right
+            case Item(name=name) | Name(name=name):
+                return name in names.adjoints.values() or any(name == j.name for j in names.jacobians.values())
+            case _:
+                return False
+
+
+def _kin(one: str, other: str) -> bool:
+    """Whether two names differ in their number alone: W1 and W2."""
+    return re.sub(r"\d", "", one) == re.sub(r"\d", "", other)
+
+
+def activations_of(judge: _Judge) -> list[tuple[str, str, str]]:
+    """The activations of a network: function, the array it is applied to, its output."""
+    found: list[tuple[str, str, str]] = []
+    for e in judge.names.network.equations:
+        if len(e.terms) == 1 and not e.terms[0].over:
+            body = e.terms[0].body
+            inner = body.arguments[0] if isinstance(body, Call) else body.args[0] if isinstance(body, sympy.Function) else None
+            if isinstance(inner, Element) and not isinstance(body, sympy.Piecewise) and inner.indices == e.target.indices:
+                name = body.name if isinstance(body, Call) else type(body).__name__.lower()
+                if name not in ("stop", "log", "sqrt", "abs") and inner.name in judge.names.adjoints:
+                    found.append((name, inner.name, e.name))
+    return found
+
+
+def _powers(expr: Expr) -> Iterator[tuple[Any, Any]]:
+    coefficient, rest = expr.as_coeff_Mul()
+    yield coefficient, sympy.S.One
+    for factor in sympy.Mul.make_args(rest):
+        base, power = factor.as_base_exp()
+        yield (factor, sympy.S.One) if isinstance(factor, sympy.exp) else (base, power)
+
+
+def _power_in(expr: Expr, factor: Expr) -> Any:
+    return next((p for b, p in _powers(expr) if b == factor), sympy.S.Zero)
+
+
+# ---------------------------------------------------------------------- settings and shapes
+
+
+_SETTLED = (
+    ({"batch": "columns"}, "correct with columns as the batch"),
+    ({"layout": "numerator"}, "correct in numerator layout, which is the transposed"),
+    ({"weights": "out-in"}, "correct with weights as W[out, in]"),
+    ({"batch": "columns", "weights": "out-in"}, "correct with columns as the batch and weights as W[out, in]"),
+    ({"examples": "one"}, "correct for one example"),
+    ({"batch": "columns", "examples": "one"}, "correct for one example as a column"),
+    ({"batch": "columns", "weights": "out-in", "examples": "one"}, "correct for one example as a column, with weights as W[out, in]"),
+    ({"delta": "minus"}, "correct with δ = −∂L/∂z"),
+)
+
+
+def _settled(judge: _Judge, case: Case | None = None) -> str | None:
+    """The notation in which the claim would be right."""
+    for settings, words in _SETTLED:
+        if any(k in judge.settled for k in settings) or (case is not None and case.one and settings == {"examples": "one"}):
+            continue
+        if judge.holds_with(settings):
+            return words
+    return None
+
+
+def _mended(judge: _Judge) -> tuple[str, tuple[int, int] | None, str | None] | None:
+    """The smallest change of transposes, order or sums that makes the shapes fit and the claim right."""
+    until = time.monotonic() + 2 * _SECONDS
+    wrong = len(judge.trees) - 1
+    for tree, words, span in _reshaped(judge.trees[wrong][0]):
+        if time.monotonic() > until:
+            return None
+        trees = [*judge.trees[:wrong], [tree]]
+        try:
+            case = judge.case_of(Reading({"examples": "all", **judge.settled}), trees)
+        except SymbackpropError:
+            continue
+        diagnosis = _Diagnosis(judge, case, len(case.trees) - 2)
+        named = diagnosis.named(None)
+        if named is not None:
+            said = words if not named[1] else f"{words}, and {named[1]}"
+            return said, span, diagnosis.correct(None)
+    return None
+
+
+def _reshaped(tree: Node) -> Iterator[tuple[Node, str, tuple[int, int] | None]]:
+    """A tree as it was read with transposes put in or taken away, products turned round, sums over the examples put in."""
+    sites = list(_sites(tree))
+
+    def changes(site: tuple[tuple[Any, ...], Node]) -> list[tuple[Node, str]]:
+        _, node = site
+        found: list[tuple[Node, str]] = []
+        if isinstance(node, maths.Transpose):
+            found.append((node.operand, "the transpose does not belong here"))
+        else:
+            found.append((maths.Transpose(node.at, node, end=node.end), "transposed: a transpose is missing"))
+        from .parse import Binary
+
+        if isinstance(node, Binary) and node.operator in (" ", "*", "@"):
+            found.append((replace(node, left=node.right, right=node.left), "the order of the product is the other way round"))
+            for operator, words in (("⊙", "an element-wise product belongs here"), ("@", "a matrix product belongs here")):
+                found.append((replace(node, operator=operator), words))
+        if isinstance(node, Binary) and node.operator == "⊙":
+            found.append((replace(node, operator="@"), "a matrix product belongs where ⊙ stands"))
+        return found
+
+    for site in sites:
+        for new, words in changes(site):
+            yield _put(tree, site[0], new), words, span_of(site[1])
+    summed = maths.Reduce(tree.at, "sum", (), tree, end=tree.end)
+    yield summed, "the sum over the examples is missing", span_of(tree)
+    for one, other in itertools.combinations(sites, 2):
+        if one[0] == other[0][: len(one[0])]:
+            # the inner one first
+            inner = [(_put(tree, other[0], new), words) for new, words in changes(other)]
+            for changed, words in inner:
+                node = _get(changed, one[0])
+                for new, more in changes((one[0], node)):
+                    yield _put(changed, one[0], new), f"{more}, and {words}", span_of(one[1])
+            continue
+        for first, words in changes(one):
+            changed = _put(tree, one[0], first)
+            for second, more in changes(other):
+                said = words if words == more else f"{words}, and {more}"
+                yield _put(changed, other[0], second), said, span_of(one[1])
+
+
+def _sites(node: Node, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Node]]:
+    from .parse import Binary, Number
+
+    if isinstance(node, Number):
+        return
+    if isinstance(node, (maths.Symbol, maths.Transpose, maths.Differential, maths.Derivative)) or (
+        isinstance(node, Binary) and node.operator in (" ", "*", "@", "⊙")
+    ) or isinstance(node, Binary) and node.operator in "+-":
+        yield path, node
+    for name in ("left", "right", "operand", "body"):
+        inner = getattr(node, name, None)
+        if isinstance(inner, Node) and not isinstance(node, (maths.Differential, maths.Derivative)):
+            yield from _sites(inner, (*path, name))
+    if isinstance(node, maths.Call):
+        for k, a in enumerate(node.arguments):
+            yield from _sites(a, (*path, ("arguments", k)))
+
+
+def _get(tree: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        tree = tree.arguments[step[1]] if isinstance(step, tuple) else getattr(tree, step)
+    return tree
+
+
+def _put(tree: Any, path: tuple[Any, ...], new: Node) -> Any:
+    if not path:
+        return new
+    step = path[0]
+    if isinstance(step, tuple):
+        arguments = list(tree.arguments)
+        arguments[step[1]] = _put(arguments[step[1]], path[1:], new)
+        return replace(tree, arguments=tuple(arguments))
+    return replace(tree, **{step: _put(getattr(tree, step), path[1:], new)})
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def _derived(judge: _Judge, case: Case, truth: Node) -> Equation | None:
+    """The true side in forward values, from the derivation."""
+    names = judge.names
+    scale: Expr = sympy.S.One
+    from .parse import Binary
+
+    while True:
+        if isinstance(truth, Negate):
+            truth, scale = truth.operand, -scale
+        elif isinstance(truth, Binary) and truth.operator == "*" and isinstance(truth.left, Name) and truth.left.name == "eta":
+            truth, scale = truth.right, scale * Element("eta")
+        else:
+            break
+    if isinstance(truth, Apply) and truth.name.endswith("'") and len(truth.arguments) == 1:
+        return _derived_function(judge, case, truth)
+    if not isinstance(truth, (Item, Name)):
+        return None
+    back = {v: k for k, v in names.adjoints.items()}
+    if truth.name in back:
+        derivation = judge.checker.derivation_of(back[truth.name])
+        by_name = {e.name: e for e in derivation.equations}
+        if truth.name not in by_name:
+            return None
+        equation = closed_form(derivation, back[truth.name])
+        if equation_cost(equation) > 120:
+            equation = by_name[truth.name]
+    else:
+        found = next((j.equation for j in names.jacobians.values() if j.name == truth.name), None)
+        if found is None:
+            return None
+        equation = found
+    letters = [i for i in (truth.indices if isinstance(truth, Item) else ())]
+    if not all(isinstance(i, Name) for i in letters):
+        return None
+    swap = {a: index(i.name) for a, i in zip(equation.target.letters, letters, strict=True) if isinstance(i, Name)}
+    terms = tuple(_renamed(replace(t, body=t.body * scale), swap) for t in equation.terms)
+    return Equation(Element(equation.name, *swap.values()), terms)
+
+
+def _derived_function(judge: _Judge, case: Case, truth: Apply) -> Equation | None:
+    names = judge.names
+    stem = truth.name.rstrip("'")
+    function = names.functions.get(stem)
+    resolver = case.resolver
+    argument, inner = names.lowered(truth.arguments[0], resolver, truth)
+    if function is None or function.body is None or inner or len(argument) != 1 or argument[0].over:
+        return None
+    orders = (len(truth.name) - len(stem), *(0 for _ in function.parameters[1:]))
+    body = derivative_of(function, orders, functions_key(names.functions))
+    defaults = dict(zip(map(Element, function.parameters[len(function.parameters) - len(function.defaults) :]), function.defaults, strict=True))
+    body = resolve(body.xreplace({Element(function.parameters[0]): argument[0].body, **defaults}), names.functions)
+    return Equation(Element("@", *map(index, case.free)), (Term(body),))
+
+
+def _renamed(term: Term, swap: dict[Any, Any]) -> Term:
+    aside = {i: sympy.Dummy(integer=True, nonnegative=True) for i in swap}
+    body = term.body.xreplace(dict(aside)).xreplace({aside[i]: v for i, v in swap.items()})
+    return replace(term, body=body)
+
+
+def _written(judge: _Judge, case: Case, left: str, equation: Equation) -> str | None:
+    """An equation in the claim's notation: LaTeX or text, matrices or indices, its letters and its names."""
+    names, network = judge.names, judge.names.network
+    latex = "\\" in judge.claim
+    style = style_of(network, names.adjoints)
+    batch = network.batch
+    terms = equation.terms
+    if case.one and batch is not None:
+        size = size_symbol(names.size_of[batch])
+        terms = tuple(
+            replace(
+                t,
+                body=t.body.xreplace({size: sympy.S.One}),
+                over=tuple(i for i in t.over if i.name.rstrip("'") != batch),
+            )
+            for t in terms
+        )
+        style = replace(style, hidden=style.hidden | {batch})
+    terms, letters = _plain_letters(terms, case)
+    shown = {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex)) | _derivative_names(names, case, latex)
+    styled = replace(style, names=shown, deltas=frozenset[str](), adjoints={} if not latex else style.adjoints)
+    if case.sides[0].axes and _only_examples(names, case):
+        # nothing but the examples to count: their index is not written
+        styled = replace(styled, hidden=styled.hidden | set(letters.values()))
+    elif case.sides[0].axes:
+        whole = [index(letters.get(i, i)) for i in case.free]
+        if len(whole) <= 2:
+            plain = replace(style, deltas=frozenset[str](), names=shown)
+            matrix = matrix_equation(Equation(Element("@", *whole), terms), plain, latex) or _nested_matrix(judge, equation, plain, latex)
+            if matrix is not None:
+                return f"{left} = {matrix.partition(' = ')[2]}"
+        own = ",".join(letters.get(i, i) for i in case.free)
+        left = f"{left}_{{{own}}}" if latex else f"{left}[{own}]"
+        if latex and "frac" in left:
+            return None
+    writer = LatexWriter(styled) if latex else Writer(styled)
+    if latex:
+        return f"{left} = {writer.terms(terms)}"
+    return f"{left} = {_text(writer, terms, case)}"
+
+
+def _only_examples(names: Any, case: Case) -> bool:
+    """Whether no array in a claim has any axis but the examples'."""
+    batch = names.network.batch
+    return all(set(names.axes.get(n, ())) <= {batch} for n in case.resolver.used)
+
+
+def _derivative_names(names: Any, case: Case, latex: bool) -> dict[str, str]:
+    """Derivatives of one array by another as people write them, where no index needs to be shown."""
+    found: dict[str, str] = {}
+    for (of, wrt), j in names.jacobians.items():
+        if latex:
+            found[j.name] = rf"\frac{{\partial {latex_name(of)}}}{{\partial {latex_name(wrt)}}}"
+        else:
+            found[j.name] = f"∂{of}/∂{wrt}"
+    _ = case
+    return found
+
+
+def _text(writer: Writer, terms: Sequence[Term], case: Case) -> str:
+    text = writer.terms(terms)
+    if case.one:
+        # one example: its index is not written, in formula text either
+        text = re.sub(r"\[\]", "", text)
+    return text
+
+
+def _spellings(judge: _Judge, case: Case, latex: bool) -> Iterator[tuple[str, str]]:
+    """The names that the claim itself uses."""
+    for name, text in case.resolver.spelled.items():
+        axes = judge.names.axes[name]
+        plain = re.fullmatch(r"\\hat\{?\s*[a-zA-Z]\}?|[a-zA-Z]'?", text.strip())
+        if latex and plain and name in (judge.names.network.prediction,) and len(axes) > 0:
+            yield name, text.strip()
+
+
+def _plain_letters(terms: Sequence[Term], case: Case) -> tuple[tuple[Term, ...], dict[str, str]]:
+    """The claim's own letters, and plain ones for those of sums."""
+    shown = {i: s.rstrip("'") if len(s) - len(s.rstrip("'")) > 3 else s for i, s in case.shown.items()}
+    taken = set(shown.values())
+    result: list[Term] = []
+    for t in terms:
+        swap: dict[Any, Any] = {index(i): index(s) for i, s in shown.items()}
+        used = set(taken)
+        for i in t.over:
+            name = i.name.rstrip("'")
+            while name in used:
+                name += "'"
+            used.add(name)
+            swap[i] = index(name)
+        body = _renamed(t, swap).body
+        result.append(replace(t, body=body, over=tuple(swap[i] for i in t.over)))
+    return tuple(result), shown
+
+
+def _nested_matrix(judge: _Judge, equation: Equation, style: Style, latex: bool) -> str | None:
+    """A derivative in matrix form with the shared derivatives that it needs put in as matrices: Xᵀ((P − Y) W₂ᵀ ⊙ …)."""
+    back = {v: k for k, v in judge.names.adjoints.items()}
+    if equation.name not in back:
+        return None
+    by_name = {e.name: e for e in judge.checker.derivation_of(back[equation.name]).equations}
+
+    def text(name: str, depth: int) -> str | None:
+        own = by_name[name]
+        names = dict(style.names)
+        for inner in sorted({e.name for t in own.terms for e in t.body.atoms(Element)} & set(by_name)):
+            found = text(inner, depth + 1) if depth < 6 else None
+            if found is None:
+                return None
+            shown = inner[0].upper() + inner[1:] if len(own.target.indices) else inner
+            names[shown] = names[inner] = rf"\left({found}\right)" if latex else f"({found})"
+        matrix = matrix_equation(own, replace(style, names=names, adjoints={}), latex)
+        return None if matrix is None else matrix.partition(" = ")[2]
+
+    found = text(equation.name, 0)
+    return None if found is None else f" = {found}"
+
+
+def _first_side(judge: _Judge) -> str | None:
+    """The right formula for the first side of a claim of which no reading fits."""
+    try:
+        case = judge.case_of(Reading({"examples": "all", **judge.settled}), [judge.trees[0], judge.trees[0]], sides=(0, 0))
+    except SymbackpropError:
+        return None
+    derived = _derived(judge, case, case.trees[0])
+    return None if derived is None else _written(judge, case, case.sides[0].text, derived)
+
+
+__all__ = ["Found", "explain_misfit", "explain_wrong", "in_words", "text_of"]
+_ = (ONE, Style)
