@@ -74,6 +74,7 @@ class Resolver:
     def __init__(self, names: Names, reading: Reading, sizes: dict[str, str] | None = None) -> None:
         self.names, self.network, self.reading = names, names.network, reading
         self.sizes: dict[str, str] = sizes if sizes is not None else {}  # the name of each letter's size
+        self.hints: dict[str, str] = {}  # for letters that only stand within i+p
         self.letters: dict[str, None] = {}  # letters of the text, in the order of their first use
         self.bound: list[str] = []
         self.used: set[str] = set()
@@ -100,20 +101,26 @@ class Resolver:
     def fresh(self, letter: str) -> str:
         """A letter of its own that runs as far as another."""
         self._fresh += 1
-        stem = base_name(letter)
+        stem = self.names.letter_for(self.size(letter)) or base_name(letter)
         name = stem + "'" * (8 + self._fresh)
         self.sizes[name] = self.size(letter)
         return name
 
     def size(self, letter: str) -> str:
         """The name of a letter's size; `?` for one that runs as far as what it meets."""
-        return self.sizes.get(letter) or self.names.size_of.get(base_name(letter), "?")
+        return self.sizes.get(letter) or self.names.size_of.get(base_name(letter)) or self.hints.get(letter, "?")
 
-    def _letter(self, node: Node, axis: str) -> Node:
-        """An index at an axis: the letter learns how far it runs, a number counts from 1 in a subscript."""
+    def _letter(self, node: Node, axis: str, moved: bool = False) -> Node:
+        """An index at an axis: a letter that stands there alone learns how far it runs."""
         name = self.letter_name(node)
         if name is not None and (name in self.bound or not self.names.is_scalar(name)):
             wanted = self.names.size_of[base_name(axis)]
+            if moved:
+                # within i+p a letter may run less far than the axis
+                self.hints.setdefault(name, wanted)
+                if name not in self.bound:
+                    self.letters.setdefault(name)
+                return Name(node.at, name, end=node.end)
             known = self.sizes.setdefault(name, wanted)
             if known != wanted and not self.names.same_size(known, wanted):
                 self.misfit = self.misfit or f"the index '{name}' runs over {known} values and stands where {wanted} are counted"
@@ -122,12 +129,12 @@ class Resolver:
             return Name(node.at, name, end=node.end)
         match node:
             case Binary(operator=operator, left=left, right=right) if operator in "+-*/ ":
-                sides = [self._letter(part, axis) for part in (left, right)]
+                sides = [self._letter(part, axis, True) for part in (left, right)]
                 return Binary(node.at, "*" if operator == " " else operator, *sides, end=node.end)
             case Negate(operand=operand):
-                return Negate(node.at, self._letter(operand, axis), end=node.end)
+                return Negate(node.at, self._letter(operand, axis, True), end=node.end)
             case Call(head=head, arguments=arguments) if head.name in ("floor", "mod"):
-                return Apply(node.at, head.name, tuple(self._letter(a, axis) for a in arguments), end=node.end)
+                return Apply(node.at, head.name, tuple(self._letter(a, axis, True) for a in arguments), end=node.end)
             case Number():
                 return node
             case _:
@@ -583,13 +590,11 @@ class Resolver:
             return self._over(inner, axes, "sum", node)
         names = [s.name + "'" * s.primes for s in node.letters]
         for name, symbol in zip(names, node.letters, strict=True):
-            if name in self.names.axes and name not in self.names.size_of:
+            if self.names.axes.get(name) == ():
                 raise self.error(f"'{name}' is an array and cannot be an index as well", symbol)
         outer, sizes = list(self.bound), dict(self.sizes)
         for name in names:
             self.sizes.pop(name, None)
-            if name in self.names.size_of:
-                self.sizes[name] = self.names.size_of[name]
         free_before = dict(self.letters)
         self.bound += names
         inner = self.value(node.body)

@@ -385,6 +385,13 @@ def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
                     turned = replace(node, indices=tuple(node.indices[k] for k in order))
                     yield Edit(put(tree, path, turned), f"the indices of {text} are exchanged: it is transposed", span_of(node))
         scope = _scope(tree, path, material)
+        if sum(isinstance(i, Binary) for i in node.indices) > 1:
+            turned = {"+": "-", "-": "+"}
+            moved = tuple(replace(i, operator=turned[i.operator]) if isinstance(i, Binary) and i.operator in turned else i for i in node.indices)
+            words = f"{text}: the window runs the other way"
+            yield Edit(put(tree, path, replace(node, indices=moved)), words, span_of(node))
+            swapped = tuple(replace(i, left=i.right, right=i.left) if isinstance(i, Binary) and i.operator == "-" else i for i in node.indices)
+            yield Edit(put(tree, path, replace(node, indices=swapped)), f"{text}: the index is the other way round", span_of(node))
         for k, i in enumerate(node.indices):
             if isinstance(i, Name) and i.name in material.letters:
                 for other in scope:
