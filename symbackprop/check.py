@@ -9,27 +9,20 @@ ways, all are tried, and the verdict says which one holds.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import mpmath
-import numpy as np
-
-from .claim import Misfit, Reading, Resolver, Side, Text, cut, nodes_of, read_sides, renamed_tree
+from .claim import Misfit
 from .derive import derive
-from .errors import FormulaError, Source, SymbackpropError
-from .evidence import DIGITS, Evidence, Point, difference, given_point
-from .maths import Call, Derivative, Symbol
-from .names import Names
-from .notation import Derivation, Displayed, Network
-from .parse import Apply, Item, Name, Negate, Node, Number
+from .errors import SymbackpropError
+from .judge import Judge, Outcome, Subject, is_number, read_settings
+from .notation import Derivation, Displayed, Network, data_indices
 from .prove import prove
+from .slips import wrong_equality, wrong_shapes
 
 Judgement = Literal["proved", "agrees", "refuted", "not understood"]
-_READINGS = 12  # of one claim
 
 
 @dataclass(frozen=True)
@@ -66,11 +59,6 @@ class Verdict(Displayed):
         lines += [f"    correct: {self.correct}"] if self.correct and self.verdict == "refuted" else []
         return "\n".join(lines)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, str]:  # noqa: ARG002
-        from .report import verdict_bundle
-
-        return verdict_bundle(self)
-
 
 def check(
     derivation: Derivation | Network | str | Path | Mapping[str, Any],
@@ -95,461 +83,54 @@ class Checker:
     """
 
     def __init__(
-        self,
-        network: Derivation | Network | str | Path | Mapping[str, Any],
-        values: Mapping[str, Any] | None = None,
-        complete: bool = False,
+        self, network: Derivation | Network | str | Path | Mapping[str, Any], values: Mapping[str, Any] | None = None
     ) -> None:
         derivation = network if isinstance(network, Derivation) else derive(network)
-        arrays = [a.name for a in derivation.network.arrays if a.role != "target"]
-        missing = [a for a in arrays if a not in derivation.adjoints and a != derivation.network.loss and _is_real(derivation, a)]
-        missing = [] if complete else missing
-        self.derivation = derive(derivation.network, [*derivation.wrt, *missing]) if missing else derivation
-        self.names = Names(self.derivation)
-        self.evidence = Evidence(self.names, rough=complete)
-        self.given = given_point(self.names, values) if values is not None else None
-        self.variants: dict[str, Checker | None] = {}
-        self._more: dict[str, Derivation] = {}
-
-    def derivation_of(self, name: str) -> Derivation:
-        """A derivation whose folded form has the derivative by this array."""
-        if any(e.name == self.derivation.adjoints.get(name) for e in self.derivation.equations):
-            return self.derivation
-        if name not in self._more:
-            self._more[name] = derive(self.derivation.network, [*self.derivation.wrt, name])
-        return self._more[name]
-
-    def holds_for(self, other: Checker, claim: str, settled: Mapping[str, str]) -> bool:
-        """Whether a claim holds for another network."""
-        return _Judge(other, claim, settled).holds_with({}, readings=1)
+        whole = data_indices(derivation.network.equations)
+        arrays = [a.name for a in derivation.network.arrays if a.role != "target" and a.name not in whole]
+        missing = [a for a in arrays if a not in derivation.adjoints and a != derivation.network.loss]
+        derivation = derive(derivation.network, [*derivation.wrt, *missing]) if missing else derivation
+        self.subject = Subject(derivation, values)
 
     def check(self, claim: str, notation: str = "") -> Verdict:
-        """The verdict on one claim."""
+        """The verdict on one claim, a text in which `notation` settles what is left open."""
         try:
-            settled = read_settings(notation)
-            return _Judge(self, claim, settled).verdict()
+            judge = Judge(self.subject, claim, read_settings(notation))
+            try:
+                outcome = judge.best()
+            except Misfit as problem:
+                return _misfit(judge, problem)
+            return _right(judge, outcome) if outcome.holds else _wrong(judge, outcome)
         except SymbackpropError as problem:
             return Verdict(claim, "not understood", reason=str(problem))
 
 
-SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "examples": ("all", "one"),
-    "delta": ("plus", "minus"),
-    "sigma": ("sigmoid", "own"),
-    "raised": ("layer", "power"),
-    "fraction": ("loose", "tight"),
-    "batch": ("rows", "columns"),
-    "layout": ("gradient", "numerator"),
-    "weights": ("in-out", "out-in"),
-}
+def _right(judge: Judge, outcome: Outcome) -> Verdict:
+    case, count = outcome.case, len(outcome.right)
+    numbers = judge.subject.given is not None and any(map(is_number, case.trees[1:]))
+    proved, why = (False, None) if numbers else prove(judge, case)
+    verdict: Judgement = "proved" if proved else "agrees"
+    return Verdict(judge.claim, verdict, reason=why, reading="; ".join(case.notes) or None, holds=count, equalities=count)
 
 
-def read_settings(text: str) -> dict[str, str]:
-    """What a notation such as `examples=one, delta=minus` settles. Raises `SymbackpropError` for what is unknown."""
-    chosen: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        key, equals, value = (p.strip() for p in part.partition("="))
-        if not equals or value not in SETTINGS.get(key, ()):
-            known = "; ".join(f"{k}={'|'.join(v)}" for k, v in SETTINGS.items())
-            raise SymbackpropError(f"'{part}' is no choice of notation for claims; known: {known}")
-        chosen[key] = value
-    return chosen
+def _wrong(judge: Judge, outcome: Outcome) -> Verdict:
+    found = wrong_equality(judge, outcome)
+    return Verdict(
+        judge.claim,
+        "refuted",
+        found.ratio,
+        found.words or None,
+        found.correct,
+        found.counterexample,
+        found.declaration,
+        found.span,
+        "; ".join(outcome.case.notes) or None,
+        sum(outcome.right) if found.counterexample is not None else 0,
+        len(outcome.right),
+    )
 
 
-def _is_real(derivation: Derivation, name: str) -> bool:
-    """Whether an array is no whole-number data and has something to do with the loss."""
-    from .notation import data_indices
-
-    return name not in data_indices(derivation.network.equations)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One reading of a claim, ready to be evaluated: sides over the same letters, and what was chosen."""
-
-    sides: tuple[Side, ...]
-    trees: tuple[Node, ...]
-    free: tuple[str, ...]
-    letters: Mapping[str, str]  # the name of each letter's size
-    shown: Mapping[str, str]  # what the text calls a letter
-    one: bool
-    notes: tuple[str, ...]
-    resolver: Resolver
-    chosen: Mapping[str, str]
-    misfit: str | None
-    condition: Node | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Which equalities of a reading hold, and the first place where one does not."""
-
-    case: Case
-    right: tuple[bool, ...]
-    wrong_at: tuple[int, Point, tuple[int, ...], Any, Any] | None
-
-    @property
-    def holds(self) -> bool:
-        return all(self.right) and self.case.misfit is None
-
-
-class _Judge:
-    def __init__(self, checker: Checker, claim: str, settled: Mapping[str, str]) -> None:
-        self.checker, self.claim, self.settled = checker, claim, settled
-        self.names, self.evidence = checker.names, checker.evidence
-        self.text: Text = cut(claim)
-        self.names.variables = {}
-        self.names.ahead = self.ahead = self._is_update()
-        self.trees = read_sides(self.text, self.names)
-        self.names.variables = self.variables = self._variables()
-
-    # ------------------------------------------------------------------ what kind of claim
-
-    def _is_update(self) -> bool:
-        first = self.text.sides[0].text
-        return self.text.sets or "Δ" in first or "\\Delta" in first or "t+1" in self.claim.replace(" ", "") or "new" in first
-
-    def _variables(self) -> dict[str, str]:
-        """The variables of a claim about a function: `σ'(z) = …`, `d/dx tanh(x) = …`, where nothing declared is called so."""
-        first = self.trees[0][0]
-        found: set[str] = set()
-        todo: list[Node] = [first]
-        while todo:
-            node = todo.pop()
-            if isinstance(node, Call):
-                inner = node.arguments
-                found |= {a.name for a in inner if isinstance(a, Symbol) and not a.below and a.indices is None and a.layer is None}
-                todo += inner
-            elif isinstance(node, Derivative):
-                found |= {w.name for w in node.wrt if not w.below and w.indices is None and w.layer is None}
-                todo.append(node.of)
-            elif isinstance(node, Negate):
-                todo.append(node.operand)
-        blocked = {a for a, axes in self.names.axes.items() if not axes} | {*self.names.constants, *self.names.functions}
-        # A bare z, a or x that the network has too is a variable only where nothing else needs the network.
-        return {v: f"{v}_free" for v in sorted(found - blocked) if len(v) <= 2 and self._stands_alone(v)}
-
-    def _stands_alone(self, name: str) -> bool:
-        symbols = [s for side in self.trees for s in maths_symbols(side[0])]
-        others = [s for s in symbols if s.name != name]
-        known = {*self.names.functions, "e", "sech", "coth", "ln", "sgn", "σ", "exp", "log", "tanh", "sqrt", "sinh", "cosh", "sign", "abs", "f", "g", "φ"}
-        if any(s.below or s.indices is not None or s.layer is not None for s in symbols if s.name == name):
-            return False
-        return all(s.name in known or s.name.rstrip("'") in known or not s.name.isalpha() for s in others)
-
-    # ------------------------------------------------------------------ readings
-
-    def cases(self) -> Iterator[Case]:
-        """The readings of the claim, the plain one first; raises the first problem where none can be read."""
-        problem: FormulaError | None = None
-        seen: set[tuple[tuple[str, str], ...]] = set()
-        waiting: list[dict[str, str]] = [{"examples": "all", **self.settled}]
-        if "examples" not in self.settled:
-            waiting.append({"examples": "one", **self.settled})
-        if "fraction" not in self.settled and any(len(t) > 1 for t in self.trees):
-            waiting += [{**w, "fraction": "tight"} for w in list(waiting)]
-        found = 0
-        while waiting and found < _READINGS:
-            chosen = waiting.pop(0)
-            key = tuple(sorted(chosen.items()))
-            if key in seen:
-                continue
-            seen.add(key)
-            reading = Reading(chosen)
-            try:
-                case = self._case(reading)
-            except Misfit as error:
-                case = None
-                problem = problem if isinstance(problem, Misfit) else error
-            except FormulaError as error:
-                case = None
-                problem = problem or error
-            for what, ways in reading.met.items():
-                if what not in self.settled and what != "layer":
-                    waiting += [{**chosen, what: way} for way in ways if way != reading.chosen.get(what, ways[0])]
-            if case is not None and self._makes_sense(case):
-                found += 1
-                yield case
-        if not found and problem is not None:
-            raise problem
-
-    def _makes_sense(self, case: Case) -> bool:
-        """One example is meant where the text names no other: no letter, size or sum of the examples."""
-        if not case.one or self.settled.get("examples") == "one":
-            return True
-        batch = self.names.network.batch
-        if batch is None:
-            return False
-        counted = {batch, self.names.size_of[batch], "m", "N"}
-        for side in self.trees:
-            for s in maths_symbols(side[0]):
-                if s.name in counted and not s.below and self.names.is_free(s.name):
-                    return False
-                if any(isinstance(i, Symbol) and i.name == batch for i in (*(s.indices or ()),)):
-                    return False
-                if s.indices is not None and any(batch in self.names.axes[m.name] for m in self.names.arrays(s, None, False)):
-                    return False
-        if any(isinstance(n, maths_reduce) and not n.letters for side in self.trees for n in maths_nodes(side[0])):
-            return False
-        used = {n for n in case.resolver.used if batch in self.names.axes.get(n, ())}
-        whole = any(len(s.axes) > 0 for s in case.sides)
-        deep = any(len(self.names.axes[n]) > 1 for n in used)
-        # Whole matrices hold the examples: one of them alone is not what is written.
-        return bool(used) and not (whole and deep)
-
-    def holds_with(self, settings: Mapping[str, str], readings: int = 3) -> bool:
-        """Whether the claim holds in the notation that these settings make, in one of its first readings."""
-        judge = object.__new__(_Judge)
-        judge.__dict__ |= self.__dict__
-        judge.settled = {**self.settled, **settings}
-        self.names.variables, self.names.ahead = judge.variables, judge.ahead
-        try:
-            return any(judge.outcome(case).holds for case in itertools.islice(judge.cases(), readings))
-        except SymbackpropError:
-            return False
-
-    def _case(self, reading: Reading) -> Case:
-        return self.case_of(reading, self.trees)
-
-    def case_of(self, reading: Reading, all_trees: Sequence[Sequence[Node]], sides: Sequence[int] | None = None) -> Case:
-        """The sides in one reading, from other trees than those of the text where these are given."""
-        resolver = Resolver(self.names, reading)
-        tight = reading.chosen.get("fraction") == "tight"
-        sources = self.text.sides if sides is None else [self.text.sides[k] for k in sides]
-        return self._resolved_sides(resolver, reading, tight, sources, all_trees)
-
-    def _resolved_sides(
-        self, resolver: Resolver, reading: Reading, tight: bool, sources: Sequence[Source], all_trees: Sequence[Sequence[Node]]
-    ) -> Case:
-        sides: list[Side] = []
-        for k, (source, trees) in enumerate(zip(sources, all_trees, strict=True)):
-            tree = trees[-1] if tight else trees[0]
-            if k == 0 and self.text.sets and isinstance(tree, Symbol):
-                resolver.source = source
-                value = resolver.moved(tree)
-                sides.append(Side(value.node, value.axes, tuple(resolver.letters), source.text.strip(), source, tree))
-                continue
-            sides.append(resolver.side(source, tree))
-        return self._aligned(sides, resolver, reading)
-
-    def _aligned(self, sides: list[Side], resolver: Resolver, reading: Reading) -> Case:
-        """The sides over the same letters: axes without letters are brought together, the letters renamed by how far they run."""
-        first = max(sides, key=lambda s: len(s.axes))
-        trees: list[Node] = []
-        for side in sides:
-            if side.axes and len(side.axes) != len(first.axes) or (not side.axes and first.axes and not _is_constant(side.node)):
-                left, right = (resolver.shape(_value(s)) or "a number" for s in (sides[0], side if side is not sides[0] else first))
-                raise Misfit(
-                    f"the left side is {left}, this is {right}", side.source.place(side.given.at)
-                )
-            if not all(resolver._fits(a, b) for a, b in zip(first.axes, side.axes, strict=False)):
-                left, right = (resolver.shape(_value(s)) for s in (sides[0], side if side is not sides[0] else first))
-                raise Misfit(f"the left side is {left}, this is {right}", side.source.place(side.given.at))
-            trees.append(renamed_tree(side.node, dict(zip(side.axes, first.axes, strict=False))))
-        free = list(dict.fromkeys((*(i for s in sides for i in s.letters), *first.axes)))
-        for i in free:
-            if resolver.size(i) == "?":
-                raise FormulaError(f"it is not clear how far '{i}' runs", sides[0].source.place(sides[0].given.at))
-        condition: Node | None = None
-        swap: dict[str, str] = {}
-        for i in free:
-            size = resolver.size(i)
-            stem = self.names.letter_for(size) or i
-            swap[i] = resolver.fresh(stem)
-        if self.text.condition is not None:
-            a, sign, b = self.text.condition
-            for letter in (a, b):
-                if letter not in swap:
-                    raise FormulaError(f"the index '{letter}' of the condition is not used", sides[0].source.place(sides[0].source.start))
-            from .parse import Binary
-
-            condition = Binary(0, sign, Name(0, swap[a]), Name(0, swap[b]))
-        return Case(
-            tuple(sides),
-            tuple(renamed_tree(t, swap) for t in trees),
-            tuple(swap.values()),
-            {i: resolver.size(i) for i in (*swap.values(), *resolver.sizes)},
-            {v: k for k, v in swap.items()},
-            resolver.one,
-            tuple(reading.notes.values()) + (("read for one example",) if resolver.one and self._says_one(resolver) else ()),
-            resolver,
-            reading.chosen,
-            resolver.misfit,
-            condition,
-        )
-
-    def _says_one(self, resolver: Resolver) -> bool:
-        batch = self.names.network.batch
-        return "examples" not in self.settled and any(batch in self.names.axes.get(n, ()) for n in resolver.used)
-
-    # ------------------------------------------------------------------ judging
-
-    def outcome(self, case: Case, points: Sequence[Point] | None = None) -> Outcome:
-        """Which equalities hold at all points."""
-        points = points or self.evidence.points(case.one)
-        right = [True] * (len(case.trees) - 1)
-        first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
-        for point in points:
-            values = [self.value(case, tree, point) for tree in case.trees]
-            where = self.value(case, case.condition, point) if case.condition is not None else None
-            mask = None if where is None else np.asarray(where, dtype=bool)
-            for k, (one, other) in enumerate(itertools.pairwise(values)):
-                place = difference(one, other, point.tolerance, mask)
-                if place is not None:
-                    right[k] = False
-                    if first is None or k < first[0]:
-                        a, b = np.broadcast_arrays(one, other)
-                        first = k, point, place, a[place], b[place]
-        return Outcome(case, tuple(right), first)
-
-    def value(self, case: Case, tree: Node, point: Point, floating: bool = False) -> np.ndarray:
-        """The values of a tree of this reading at a point."""
-        point.ensure(names_in(tree))
-        with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
-            return point.view(case.letters, floating).value(tree, case.free)
-
-    def verdict(self) -> Verdict:
-        """The judgement, with the reading that holds or, where none does, what is wrong in the likeliest."""
-        from .slips import explain_misfit, explain_wrong
-
-        best: Outcome | None = None
-        try:
-            for case in self._each_layer():
-                outcome = self._judged(case)
-                if outcome.holds:
-                    return self._right(outcome)
-                if best is None or _rank(outcome) > _rank(best):
-                    best = outcome
-        except Misfit as error:
-            if best is None:
-                return explain_misfit(self, error)
-        assert best is not None
-        return explain_wrong(self, best)
-
-    def _each_layer(self) -> Iterator[Case]:
-        yield from self.cases()
-
-    def _judged(self, case: Case) -> Outcome:
-        numeric = [k for k, t in enumerate(case.trees) if _is_number(t)]
-        if numeric and len(numeric) < len(case.trees) and not all(_is_number(t) for t in case.trees):
-            return self._with_numbers(case, numeric)
-        outcome = self.outcome(case)
-        if not outcome.holds and self._names_a_number() and not self.evidence.is_windowed and self._has_numbers():
-            declared = self.outcome(case, self.evidence.points(case.one, declared=True))
-            return declared if declared.holds else outcome
-        return outcome
-
-    def _has_numbers(self) -> bool:
-        batch = self.names.network.batch
-        return any(i.number is not None for i in self.names.network.indices if i.name != batch)
-
-    def _names_a_number(self) -> bool:
-        return any(isinstance(n, Number) for side in self.trees for n in maths_nodes(side[0]))
-
-    def _with_numbers(self, case: Case, numeric: Sequence[int]) -> Outcome:
-        """A chain that ends in numbers: the formulas are judged at generic points, the numbers at the given ones."""
-        if self.checker.given is None:
-            symbolic = self.outcome(case)
-            if symbolic.holds:
-                return symbolic
-            constants = [float(self.value(case, case.trees[k], self.evidence.points(case.one)[0]).ravel()[0]) for k in numeric]
-            if all(c in (0.0, 1.0, -1.0, 2.0, 0.5) for c in constants):
-                return symbolic
-            source = case.sides[numeric[0]].source
-            raise FormulaError(
-                "a number can be judged where values are given: check(…, values=…) or --values FILE", source.place(case.sides[numeric[0]].given.at)
-            )
-        given = self.checker.given
-        points = self.evidence.points(case.one)
-        symbolic = [k for k in range(len(case.trees)) if k not in numeric]
-        right: list[bool] = []
-        first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
-        for k in range(len(case.trees) - 1):
-            if k in symbolic and k + 1 in symbolic:
-                part = self.outcome(replace(case, trees=case.trees[k : k + 2], sides=case.sides[k : k + 2]), points)
-                right.append(part.right[0])
-                if part.wrong_at is not None and first is None:
-                    first = (k, *part.wrong_at[1:])
-                continue
-            one, other = (np.asarray(self.value(case, case.trees[j], given), dtype=float) for j in (k, k + 1))
-            slack = max(_rounding(case.sides[j]) for j in (k, k + 1) if j in numeric)
-            a, b = np.broadcast_arrays(one, other)
-            gap = np.abs(a - b)
-            scale = np.maximum(np.abs(a), np.abs(b))
-            absolute, relative = slack if isinstance(slack, tuple) else (slack, 0.0)
-            bad = np.argwhere(gap > absolute + relative * scale + 1e-12)
-            right.append(len(bad) == 0)
-            if len(bad) and first is None:
-                place = tuple(int(i) for i in bad[0])
-                first = k, given, place, a[place], b[place]
-        return Outcome(case, tuple(right), first)
-
-    def _right(self, outcome: Outcome) -> Verdict:
-        case = outcome.case
-        count = len(outcome.right)
-        proved, why = prove(self, case) if not any(_is_number(t) for t in case.trees[1:]) or self.checker.given is None else (False, None)
-        notes = "; ".join(case.notes) or None
-        return Verdict(
-            self.claim, "proved" if proved else "agrees", reason=why, reading=notes, holds=count, equalities=count
-        )
-
-
-def _rank(outcome: Outcome) -> tuple[bool, int]:
-    """Which of several wrong readings is the likeliest: one whose indices fit and of whose equalities most hold."""
-    return outcome.case.misfit is None, sum(outcome.right)
-
-
-def names_in(tree: Node) -> set[str]:
-    """The arrays that a resolved tree uses."""
-    return {n.name for n in nodes_of(tree) if isinstance(n, (Item, Name))}
-
-
-def _is_number(tree: Node) -> bool:
-    return not names_in(tree)
-
-
-def _is_constant(tree: Node) -> bool:
-    return _is_number(tree)
-
-
-def _value(side: Side) -> Any:
-    from .claim import Value
-
-    return Value(side.node, side.axes)
-
-
-def _rounding(side: Side) -> tuple[float, float]:
-    """How far a number may be off, absolutely and relatively: half a unit of its last digit, and as much for each factor."""
-    numbers = [n for n in nodes_of(side.node) if isinstance(n, Number)]
-    texts = [side.source.whole[n.at : n.end] for n in numbers if n.end > n.at]
-    if len(texts) == 1:
-        decimals = len(texts[0].partition(".")[2])
-        return 0.5000001 * 10.0**-decimals, 0.0
-    digits = [len(t.replace(".", "").lstrip("0")) for t in texts if "." in t]
-    return 0.0, 0.5 * 10.0 ** (1 - min(digits, default=12)) * max(len(digits), 1)
-
-
-from .maths import Reduce as maths_reduce  # noqa: E402
-
-
-def maths_nodes(node: Node) -> Iterator[Node]:
-    """All nodes of a tree as it was read."""
-    import dataclasses
-
-    todo: list[Any] = [node]
-    while todo:
-        current = todo.pop()
-        if isinstance(current, Node):
-            yield current
-            todo += [getattr(current, f.name) for f in dataclasses.fields(current)]
-        elif isinstance(current, tuple):
-            todo += current
-
-
-def maths_symbols(node: Node) -> list[Symbol]:
-    """The names in a tree as it was read."""
-    return [n for n in maths_nodes(node) if isinstance(n, Symbol)]
-
-
-__all__ = ["Checker", "Verdict", "check"]
-_ = (Apply, Source)
+def _misfit(judge: Judge, problem: Misfit) -> Verdict:
+    found = wrong_shapes(judge, problem)
+    count = len(judge.text.sides) - 1
+    return Verdict(judge.claim, "refuted", None, found.words, found.correct, None, found.declaration, found.span, None, 0, count)

@@ -10,8 +10,8 @@ layer's own activation), each choice is on record and the other readings can be 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,9 +19,10 @@ from . import maths
 from .errors import FormulaError, Source, suggest
 from .lower import BUILT_IN
 from .maths import Call, Cases, Derivative, Reduce, Symbol, Transpose, reader_for
-from .names import Names
-from .notation import Network, base_name
+from .names import Names, Reading
+from .notation import base_name
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
+from .trees import indicator, nodes_of, number, renamed_tree
 
 COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
 
@@ -49,23 +50,6 @@ class Side:
     text: str
     source: Source
     given: Node
-
-
-@dataclass
-class Reading:
-    """The choices of one reading, and those that came up on the way."""
-
-    chosen: Mapping[str, str]
-    met: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
-    notes: dict[str, str] = field(default_factory=dict[str, str])
-
-    def choose(self, what: str, ways: tuple[str, ...], notes: Mapping[str, str]) -> str:
-        """One of several ways to read something; the first one unless another was asked for."""
-        self.met[what] = ways
-        way = self.chosen.get(what, ways[0])
-        if way in notes:
-            self.notes[what] = notes[way]
-        return way
 
 
 class Resolver:
@@ -215,7 +199,8 @@ class Resolver:
                 raise
             return self._elementwise("*", left, right, node)
 
-    def _fits(self, a: str, b: str) -> bool:
+    def fits(self, a: str, b: str) -> bool:
+        """Whether two axes have the same size."""
         one, other = self.size(a), self.size(b)
         return "?" in (one, other) or self.names.same_size(one, other)
 
@@ -248,12 +233,12 @@ class Resolver:
         """Which axis of the longer each axis of the shorter meets."""
         if len(longer.axes) == len(shorter.axes):
             pairs = list(zip(longer.axes, shorter.axes, strict=True))
-            return pairs if all(self._fits(a, b) for a, b in pairs) else None
+            return pairs if all(self.fits(a, b) for a, b in pairs) else None
         tail = list(zip(longer.axes[-len(shorter.axes) :], shorter.axes, strict=True))
-        if all(self._fits(a, b) for a, b in tail):
+        if all(self.fits(a, b) for a, b in tail):
             return tail
         if len(shorter.axes) == 1:
-            meeting = [a for a in longer.axes if self._fits(a, shorter.axes[0])]
+            meeting = [a for a in longer.axes if self.fits(a, shorter.axes[0])]
             return [(meeting[0], shorter.axes[0])] if len(meeting) == 1 else None
         return None
 
@@ -271,7 +256,7 @@ class Resolver:
                 f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product", self.source.place(node.at)
             )
         a, b = left.axes[-1], right.axes[0]
-        if not self._fits(a, b):
+        if not self.fits(a, b):
             problem = f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product: {self.size(a)} is not {self.size(b)}"
             raise Misfit(problem, self.source.place(node.at))
         known = a if self.size(a) != "?" else b
@@ -373,8 +358,8 @@ class Resolver:
             for a in axes:
                 self.sizes[a] = "?"
             test = Binary(node.at, "==", Name(node.at, axes[0]), Name(node.at, axes[1]), end=node.end)
-            return Value(_indicator(test, node), axes)
-        return Value(_indicator(test, node))
+            return Value(indicator(test, node), axes)
+        return Value(indicator(test, node))
 
     def _array(self, node: Symbol, meaning: Any) -> Value:
         """An array with its indices; axes without one stay whole, the examples' is implied where one example is meant."""
@@ -516,9 +501,9 @@ class Resolver:
             axis = arguments[0].axes[0]
             other = self.fresh(axis)
             test = Binary(node.at, "==", Name(node.at, axis), Name(node.at, other), end=node.end)
-            return Value(Apply(node.at, "where", (test, arguments[0].node, _number(0)), end=node.end), (axis, other))
+            return Value(Apply(node.at, "where", (test, arguments[0].node, number(0)), end=node.end), (axis, other))
         if head.name == "norm":
-            squared = Binary(node.at, "^", arguments[0].node, _number(2), end=node.end)
+            squared = Binary(node.at, "^", arguments[0].node, number(2), end=node.end)
             total = self._over(Value(squared, arguments[0].axes), arguments[0].axes, "sum", node)
             return replace(total, node=Apply(node.at, "sqrt", (total.node,), end=node.end))
         if head.name == "softmax" or (name == "softmax" and len(arguments) == 1):
@@ -584,7 +569,7 @@ class Resolver:
                 raise self.error("a product runs over letters: \\prod_k", node)
             inner = self.value(node.body)
             # Σ without a letter: over the examples, or over the only axis there is
-            axes = tuple(a for a in inner.axes if self.network.batch and self._fits(a, self.network.batch)) or inner.axes
+            axes = tuple(a for a in inner.axes if self.network.batch and self.fits(a, self.network.batch)) or inner.axes
             if not axes and self.network.batch and not self.one:
                 raise self.error("say what the sum runs over: \\sum_n", node)
             return self._over(inner, axes, "sum", node)
@@ -601,7 +586,7 @@ class Resolver:
         condition = self.value(node.condition).node if node.condition is not None else None
         tree = inner.node
         if condition is not None:
-            tree = Binary(node.at, "*", tree, _indicator(condition, node), end=node.end)
+            tree = Binary(node.at, "*", tree, indicator(condition, node), end=node.end)
         axes = list(inner.axes)
         over: list[Name] = []
         for name, symbol in zip(names, node.letters, strict=True):
@@ -720,18 +705,10 @@ def _first_letter(node: Node) -> str | None:
             return None
 
 
-def _number(value: int) -> Number:
-    return Number(-1, Fraction(value))
-
-
-def _indicator(test: Node, node: Node) -> Node:
-    return Apply(node.at, "where", (test, _number(1), _number(0)), end=node.end)
-
-
 def _reciprocal(name: str, power: int = 1) -> Any:
     def made(argument: Node) -> Node:
         inner: Node = Apply(argument.at, name, (argument,), end=argument.end)
-        return Binary(argument.at, "/", _number(1), inner, end=argument.end)
+        return Binary(argument.at, "/", number(1), inner, end=argument.end)
 
     return made
 
@@ -744,45 +721,6 @@ _REWRITTEN: Mapping[str, Any] = {
     "identity": lambda a: a,
     "id": lambda a: a,
 }
-
-
-# ---------------------------------------------------------------------- trees
-
-
-def renamed_tree(node: Node, swap: Mapping[str, str]) -> Node:
-    """A tree with letters renamed."""
-    if not swap:
-        return node
-    match node:
-        case Name(name=name):
-            return replace(node, name=swap[name]) if name in swap else node
-        case Item(indices=indices):
-            return replace(node, indices=tuple(renamed_tree(i, swap) for i in indices))
-        case Apply(arguments=arguments):
-            return replace(node, arguments=tuple(renamed_tree(a, swap) for a in arguments))
-        case Negate(operand=operand):
-            return replace(node, operand=renamed_tree(operand, swap))
-        case Binary(left=left, right=right):
-            return replace(node, left=renamed_tree(left, swap), right=renamed_tree(right, swap))
-        case _:
-            return node
-
-
-def nodes_of(node: Node) -> Iterator[Node]:
-    """A tree's nodes, the outer ones first."""
-    todo = [node]
-    while todo:
-        current = todo.pop()
-        yield current
-        match current:
-            case Item(indices=inner) | Apply(arguments=inner):
-                todo += inner[::-1]
-            case Negate(operand=operand):
-                todo.append(operand)
-            case Binary(left=left, right=right):
-                todo += (right, left)
-            case _:
-                pass
 
 
 def _mentions(node: Node, letter: str) -> bool:
@@ -841,8 +779,3 @@ def _is_outside(text: str, at: int) -> bool:
 def read_sides(text: Text, names: Names) -> list[Sequence[Node]]:
     """The trees of each side: one, or two where a fraction can be read in two ways."""
     return [reader_for(s, names.known, names.is_function, names.axes) for s in text.sides]
-
-
-def network_of(names: Names) -> Network:
-    """The network that a claim is about."""
-    return names.network

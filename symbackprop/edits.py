@@ -7,14 +7,13 @@ Every edit is a slip that people make, turned round: a factor left out is put in
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from .claim import nodes_of
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
-
-Path = tuple[int, ...]
+from .trees import ONE, Path, at, children, is_sum, nodes_of, put, renamed_tree, span_of, walk
 
 
 @dataclass(frozen=True)
@@ -38,61 +37,6 @@ class Material:
     free: tuple[str, ...]
     left: tuple[str, ...]  # the letters of the other side
     neighbours: Mapping[str, tuple[str, ...]]  # arrays that could be mistaken for one another
-
-
-# ---------------------------------------------------------------------- trees by path
-
-
-def children(node: Node) -> tuple[Node, ...]:
-    """The parts of a node, in order."""
-    match node:
-        case Item(indices=inner) | Apply(arguments=inner):
-            return inner
-        case Negate(operand=operand):
-            return (operand,)
-        case Binary(left=left, right=right):
-            return (left, right)
-        case _:
-            return ()
-
-
-def with_children(node: Node, parts: Sequence[Node]) -> Node:
-    """The node with other parts."""
-    match node:
-        case Item():
-            return replace(node, indices=tuple(parts))
-        case Apply():
-            return replace(node, arguments=tuple(parts))
-        case Negate():
-            return replace(node, operand=parts[0])
-        case Binary():
-            return replace(node, left=parts[0], right=parts[1])
-        case _:
-            return node
-
-
-def put(tree: Node, path: Path, new: Node) -> Node:
-    """The tree with another node at a path."""
-    if not path:
-        return new
-    parts = list(children(tree))
-    parts[path[0]] = put(parts[path[0]], path[1:], new)
-    return with_children(tree, parts)
-
-
-def walk(tree: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
-    """All nodes with their paths; the letters of sums are not among them."""
-    yield path, tree
-    parts = children(tree)
-    for k, part in enumerate(parts):
-        if is_sum(tree) and k < len(parts) - 1:
-            continue
-        yield from walk(part, (*path, k))
-
-
-def is_sum(node: Node) -> bool:
-    """Whether a node is a reduction over letters."""
-    return isinstance(node, Apply) and node.name in ("sum", "mean", "greatest", "prod") and len(node.arguments) > 1
 
 
 def _is_product(node: Node) -> bool:
@@ -141,21 +85,6 @@ def product_roots(tree: Node) -> Iterator[tuple[Path, Node]]:
     yield from visit(tree, (), False)
 
 
-def at(tree: Node, path: Path) -> Node:
-    """The node at a path."""
-    for k in path:
-        tree = children(tree)[k]
-    return tree
-
-
-def span_of(node: Node) -> tuple[int, int] | None:
-    """The characters that a node was read from."""
-    return (node.at, node.end) if node.end > node.at >= 0 else None
-
-
-ONE = Number(-1, Fraction(1))
-
-
 # ---------------------------------------------------------------------- the slips
 
 
@@ -175,7 +104,10 @@ def text_of(node: Node, material: Material) -> str:
         case Binary(operator=operator, left=left, right=right):
             texts = [text_of(p, material) for p in (left, right)]
             if operator in "*/^":
-                texts = [f"({t})" if isinstance(p, Binary) and p.operator in "+-" else t for t, p in zip(texts, (left, right), strict=True)]
+                texts = [
+                    f"({t})" if isinstance(p, Binary) and p.operator in "+-" else t
+                    for t, p in zip(texts, (left, right), strict=True)
+                ]
             return f" {operator} ".join(texts) if operator in "+-" else operator.join(texts)
         case _:
             return "?"
@@ -243,15 +175,23 @@ def _misplaced_primes(tree: Node, material: Material) -> Iterator[Edit]:
                 other = replace(node, name=name + "'")
                 if name + "'" != node.name and isinstance(argument, (Item, Name)):
                     if argument.name == z:
-                        yield Edit(put(tree, path, other), f"{text} is not this layer's activation; it has {name}'", span_of(node))
+                        yield Edit(
+                            put(tree, path, other), f"{text} is not this layer's activation; it has {name}'", span_of(node)
+                        )
                     elif len(material.axes.get(z, ())) == len(children(argument)):
                         moved = replace(other, arguments=(replace(argument, name=z),))
                         words = f"{text} is of another layer; {text_of(moved, material)} belongs here"
                         yield Edit(put(tree, path, moved), words, span_of(node))
-            yield Edit(put(tree, path, replace(node, name=node.name[:-1])), f"{text} stands where the function itself belongs", span_of(node))
+            yield Edit(
+                put(tree, path, replace(node, name=node.name[:-1])),
+                f"{text} stands where the function itself belongs",
+                span_of(node),
+            )
         elif any(node.name == f for f, _, _ in material.activations):
             primed = replace(node, name=node.name + "'")
-            yield Edit(put(tree, path, primed), f"{text} stands where its derivative {text_of(primed, material)} belongs", span_of(node))
+            yield Edit(
+                put(tree, path, primed), f"{text} stands where its derivative {text_of(primed, material)} belongs", span_of(node)
+            )
     # f(z) written as the array a, where f'(z) belongs
     for path, node in walk(tree):
         if isinstance(node, (Item, Name)) and node.name in outputs:
@@ -295,8 +235,6 @@ def _exchanged(tree: Node, material: Material) -> Iterator[Edit]:
 
 
 def _other_layer(tree: Node, material: Material) -> Iterator[Edit]:
-    import re
-
     for step in (1, -1):
         new, changed = tree, False
         for path, node in list(walk(tree)):
@@ -370,7 +308,9 @@ def _inserted(tree: Node, material: Material) -> Iterator[Edit]:
             candidates += list(_elements(name, scope, material))
         for candidate in candidates:
             new = put(tree, root, Binary(node.at, "*", node, candidate, end=node.end))
-            yield Edit(new, f"{in_words(candidate, material)}{',' if isinstance(candidate, Apply) else ''} is missing", span_of(node))
+            yield Edit(
+                new, f"{in_words(candidate, material)}{',' if isinstance(candidate, Apply) else ''} is missing", span_of(node)
+            )
 
 
 def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
@@ -387,11 +327,18 @@ def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
         scope = _scope(tree, path, material)
         if sum(isinstance(i, Binary) for i in node.indices) > 1:
             turned = {"+": "-", "-": "+"}
-            moved = tuple(replace(i, operator=turned[i.operator]) if isinstance(i, Binary) and i.operator in turned else i for i in node.indices)
+            moved = tuple(
+                replace(i, operator=turned[i.operator]) if isinstance(i, Binary) and i.operator in turned else i
+                for i in node.indices
+            )
             words = f"{text}: the window runs the other way"
             yield Edit(put(tree, path, replace(node, indices=moved)), words, span_of(node))
-            swapped = tuple(replace(i, left=i.right, right=i.left) if isinstance(i, Binary) and i.operator == "-" else i for i in node.indices)
-            yield Edit(put(tree, path, replace(node, indices=swapped)), f"{text}: the index is the other way round", span_of(node))
+            swapped = tuple(
+                replace(i, left=i.right, right=i.left) if isinstance(i, Binary) and i.operator == "-" else i for i in node.indices
+            )
+            yield Edit(
+                put(tree, path, replace(node, indices=swapped)), f"{text}: the index is the other way round", span_of(node)
+            )
         for k, i in enumerate(node.indices):
             if isinstance(i, Name) and i.name in material.letters:
                 for other in scope:
@@ -430,19 +377,21 @@ def _summed(tree: Node, material: Material) -> Iterator[Edit]:
                 rest = [a for a in letters if a is not letter]
                 for other in _scope(tree, path, material):
                     if material.letters.get(other) == material.letters.get(letter.name):
-                        from .claim import renamed_tree
-
                         inner = renamed_tree(body, {letter.name: other})
                         kept = replace(node, arguments=(*rest, inner)) if rest else inner
-                        yield Edit(put(tree, path, kept), f"the sum over {_shown(letter.name)} does not belong here", span_of(node))
+                        yield Edit(
+                            put(tree, path, kept), f"the sum over {_shown(letter.name)} does not belong here", span_of(node)
+                        )
     for path, node in product_roots(tree):
         for size in sorted(set(material.letters.values())):
-            inner = [i for i, s in material.letters.items() if s == size and i in {n.name for n in nodes_of(node) if isinstance(n, Name)}]
+            inner = [
+                i
+                for i, s in material.letters.items()
+                if s == size and i in {n.name for n in nodes_of(node) if isinstance(n, Name)}
+            ]
             for i in inner:
                 if i in material.left and not path:
                     own = i + "'" * 40
-                    from .claim import renamed_tree
-
                     total = Apply(node.at, "sum", (Name(-1, own), renamed_tree(node, {i: own})), end=node.end)
                     yield Edit(put(tree, path, total), f"the sum over {_shown(i)} is missing", span_of(node))
 
@@ -466,7 +415,10 @@ def _added(tree: Node, material: Material) -> Iterator[Edit]:
             if size == "?":
                 continue
             for k, part in enumerate((left, right)):
-                for operator, words in (("/", f"the factor 1/{size} is missing in"), ("*", f"there is a factor 1/{size} too many in")):
+                for operator, words in (
+                    ("/", f"the factor 1/{size} is missing in"),
+                    ("*", f"there is a factor 1/{size} too many in"),
+                ):
                     scaled = Binary(part.at, operator, part, Name(-1, size), end=part.end)
                     yield Edit(put(tree, (*path, k), scaled), f"{words} the term {text_of(part, material)}", span_of(part))
 

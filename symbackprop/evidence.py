@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -49,7 +50,9 @@ class Point:
         with mpmath.workdps(DIGITS):
             number = np.frompyfunc(lambda v: mpmath.mpf(v), 1, 1) if self.exact else np.asarray
             given = {k: np.asarray(number(np.asarray(v, dtype=float))) for k, v in values.items()}
-            given |= {c: np.asarray(number(mpmath.mpf(int(v.p)) / int(v.q) if self.exact else float(v))) for c, v in network.constants}
+            given |= {
+                c: np.asarray(number(mpmath.mpf(int(v.p)) / int(v.q) if self.exact else float(v))) for c, v in network.constants
+            }
             _obey_facts(network, given)
             given["eta"] = np.asarray(number(np.asarray(0.37)))
         self.table = Table(given, self.sizes, self.size_names, functions, self.exact)
@@ -106,7 +109,9 @@ class Point:
             seed = np.full(shape, self.table.number(0), dtype=object if self.exact else float)
             seed[place] = self.table.number(1)
             own = {k: v for k, v in self.table.values.items() if k not in {e.name for e in j.back.raw}} | {j.seed: seed}
-            table = Table(own, self.sizes, self.size_names | {i.name: i.size for i in network.indices}, self._with(network), self.exact)
+            table = Table(
+                own, self.sizes, self.size_names | {i.name: i.size for i in network.indices}, self._with(network), self.exact
+            )
             table.compute(equations)
             rows[place] = table.values[wanted]
         result = np.empty(tuple(self.sizes[i.rstrip("'")] for i in j.axes), dtype=object if self.exact else float)
@@ -134,8 +139,6 @@ class Point:
 def _third(name: str) -> Any:
     """A value for a variable that nothing computes."""
     rng = random.Random(name)
-    from fractions import Fraction
-
     return Fraction(rng.randint(300, 900), 1000)
 
 
@@ -150,7 +153,9 @@ class Evidence:
     def is_windowed(self) -> bool:
         """Whether sizes follow from one another, so that the declared ones have to be kept."""
         elements = (x for e in self.names.network.equations for t in e.terms for x in t.body.atoms(Element))
-        return any(is_moved(i) for x in elements for i in x.indices) or any(i.formula is not None for i in self.names.network.indices)
+        return any(is_moved(i) for x in elements for i in x.indices) or any(
+            i.formula is not None for i in self.names.network.indices
+        )
 
     def points(self, one: bool, declared: bool = False) -> list[Point]:
         """Two generic points; with `one` example, or with the `declared` sizes."""
@@ -168,7 +173,6 @@ class Evidence:
             if math.isfinite(float(point.table.values[loss][()])):
                 return point
         raise SymbackpropError("the loss is no real number at any point that was tried")
-
 
 
 def random_point(

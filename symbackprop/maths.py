@@ -84,9 +84,84 @@ class Cases(Node):
 
 _GREEK = dict(
     zip(
-        "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi "
-        "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell".split(),
-        "α β γ δ ε ε ζ η θ θ ι κ λ μ ν ξ π ρ σ τ υ φ φ χ ψ ω Γ Δ Θ Λ Ξ Π Σ Φ Ψ Ω ℓ".split(),
+        [
+            "alpha",
+            "beta",
+            "gamma",
+            "delta",
+            "epsilon",
+            "varepsilon",
+            "zeta",
+            "eta",
+            "theta",
+            "vartheta",
+            "iota",
+            "kappa",
+            "lambda",
+            "mu",
+            "nu",
+            "xi",
+            "pi",
+            "rho",
+            "sigma",
+            "tau",
+            "upsilon",
+            "phi",
+            "varphi",
+            "chi",
+            "psi",
+            "omega",
+            "Gamma",
+            "Delta",
+            "Theta",
+            "Lambda",
+            "Xi",
+            "Pi",
+            "Sigma",
+            "Phi",
+            "Psi",
+            "Omega",
+            "ell",
+        ],
+        [
+            "α",
+            "β",
+            "γ",
+            "δ",
+            "ε",
+            "ε",
+            "ζ",
+            "η",
+            "θ",
+            "θ",
+            "ι",
+            "κ",
+            "λ",
+            "μ",
+            "ν",
+            "ξ",
+            "π",
+            "ρ",
+            "σ",
+            "τ",
+            "υ",
+            "φ",
+            "φ",
+            "χ",
+            "ψ",
+            "ω",
+            "Γ",
+            "Δ",
+            "Θ",
+            "Λ",
+            "Ξ",
+            "Π",
+            "Σ",
+            "Φ",
+            "Ψ",
+            "Ω",
+            "ℓ",
+        ],
         strict=True,
     )
 )
@@ -151,14 +226,83 @@ _UNICODE = {
     "√": "√",
 }
 _IGNORED = {
-    *", ; : ! quad qquad left right displaystyle textstyle limits nolimits nonumber notag big Big bigg Bigg bigl bigr Bigl Bigr "
-    "biggl biggr Biggl Biggr hspace".split(),
+    *[
+        ",",
+        ";",
+        ":",
+        "!",
+        "quad",
+        "qquad",
+        "left",
+        "right",
+        "displaystyle",
+        "textstyle",
+        "limits",
+        "nolimits",
+        "nonumber",
+        "notag",
+        "big",
+        "Big",
+        "bigg",
+        "Bigg",
+        "bigl",
+        "bigr",
+        "Bigl",
+        "Bigr",
+        "biggl",
+        "biggr",
+        "Biggl",
+        "Biggr",
+        "hspace",
+    ],
     " ",
     ">",
 }
-_STYLES = set("mathbf boldsymbol bm mathcal mathsf mathit mathrm mathbb text textrm textit textbf operatorname vec mbox".split())
+_STYLES = set(
+    [
+        "mathbf",
+        "boldsymbol",
+        "bm",
+        "mathcal",
+        "mathsf",
+        "mathit",
+        "mathrm",
+        "mathbb",
+        "text",
+        "textrm",
+        "textit",
+        "textbf",
+        "operatorname",
+        "vec",
+        "mbox",
+    ]
+)
 _ACCENTS = {"hat": "hat", "widehat": "hat", "bar": "bar", "overline": "bar", "tilde": "tilde", "widetilde": "tilde"}
-FUNCTION_WORDS = frozenset("exp log ln sqrt tanh sinh cosh sech coth sin cos abs sign sgn erf max min diag floor tr softmax".split())
+FUNCTION_WORDS = frozenset(
+    [
+        "exp",
+        "log",
+        "ln",
+        "sqrt",
+        "tanh",
+        "sinh",
+        "cosh",
+        "sech",
+        "coth",
+        "sin",
+        "cos",
+        "abs",
+        "sign",
+        "sgn",
+        "erf",
+        "max",
+        "min",
+        "diag",
+        "floor",
+        "tr",
+        "softmax",
+    ]
+)
 _FUNCTIONS = frozenset({*FUNCTION_WORDS, "Re"})
 _REDUCTIONS = {"∑": "sum", "∏": "prod", "sum": "sum", "mean": "mean", "prod": "prod", "max": "max", "min": "min"}
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ", "0123456789+-()ni")
@@ -430,7 +574,9 @@ class _Reader:
                 first, second = self.differentials(left), self.differentials(right)
                 return [*first, *second] if first and second else []
             case Symbol(name="d", below=(), layer=None, indices=None, primes=0):
-                return [Differential(node.at, None, int(node.raised.value) if isinstance(node.raised, Number) else 1, end=node.end)]
+                return [
+                    Differential(node.at, None, int(node.raised.value) if isinstance(node.raised, Number) else 1, end=node.end)
+                ]
             case Symbol(name=name) if len(name) > 1 and name[0] == "d" and name not in self.known_plain:
                 return [self._with_power(Differential(node.at, replace(node, name=name[1:], at=node.at + 1), end=node.end))]
             case Call(head=Symbol(name="d"), arguments=(inner,)):
@@ -473,10 +619,7 @@ class _Reader:
         while True:
             if self.ahead("^"):
                 node = self.superscript(node)
-            elif self.ahead(".T"):
-                self.take()
-                node = Transpose(start, node, end=self.reached)
-            elif self.ahead("'") and isinstance(node, Transpose):
+            elif self.ahead(".T") or (self.ahead("'") and isinstance(node, Transpose)):
                 self.take()
                 node = Transpose(start, node, end=self.reached)
             else:
@@ -664,7 +807,10 @@ class _Reader:
             ways = [
                 [*best[start], word[start:end]]
                 for start in range(end)
-                if start in best and self.is_known(word[start:end], whole=False) and not word[start].isdigit() and word[start] != "_"
+                if start in best
+                and self.is_known(word[start:end], whole=False)
+                and not word[start].isdigit()
+                and word[start] != "_"
             ]
             if ways:
                 best[end] = min(ways, key=len)
@@ -1082,7 +1228,9 @@ class _Reader:
             return (one,), Binary(start, "!=", one, other, end=stop)
         if not re.fullmatch(r"(?:[^\W\d_]\d*'*,?)+", text):
             raise self.error(f"'{self.source.whole[start:stop]}' below a sum is not understood", start)
-        letters = [c for part in text.split(",") if part for c in ([part] if part in self.known else re.findall(r"[^\W\d_]\d*'*", part))]
+        letters = [
+            c for part in text.split(",") if part for c in ([part] if part in self.known else re.findall(r"[^\W\d_]\d*'*", part))
+        ]
         return tuple(_letter(c, start, stop) for c in letters), None
 
     def _body(self, kind: str, letters: tuple[Symbol, ...], condition: Node | None, tally: Node | None, at: int) -> Node:
@@ -1108,7 +1256,9 @@ def _moved(node: Node, at: int) -> Node:
             return replace(node, at=node.at + at, end=node.end + at if node.end >= 0 else -1)
 
 
-def reader_for(source: Source, known: Collection[str], is_function: Callable[[Symbol], bool], arrays: Collection[str]) -> Sequence[Node]:
+def reader_for(
+    source: Source, known: Collection[str], is_function: Callable[[Symbol], bool], arrays: Collection[str]
+) -> Sequence[Node]:
     """The readings of a text: one, or two where a fraction typed flat can be read in two ways."""
     trees: list[Node] = []
     for tight in (False, True):

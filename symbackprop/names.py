@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import sympy
 from sympy import Expr
 
 from .derive import closed_form, network_name
 from .differentiate import partial, resolve
-from .errors import FormulaError, NetworkError, Source, suggest
+from .errors import FormulaError, NetworkError, Source
 from .functions import catalogue_functions
 from .lower import BUILT_IN, Lowering, Scope
 from .maths import GREEK_NAMES, Symbol
@@ -38,10 +38,8 @@ from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .second import gradient_network, vector_jacobian
 from .sizes import Sizes
 from .tabulate import tree_of
+from .trees import indicator, letters_in, number
 from .write import Writer
-
-if TYPE_CHECKING:
-    from .claim import Reading, Resolver
 
 LOSS_NAMES = ("L", "C", "E", "J", "ℓ", "loss", "cost", "Loss", "Cost")
 PREDICTIONS = ("p", "o", "q", "yhat", "y_hat", "ypred", "y_pred", "pred", "out", "h", "a", "f")
@@ -49,7 +47,32 @@ TARGETS = ("t", "target", "label", "d", "ℓ", "y", "y_true")
 RATES = ("η", "α", "eta", "alpha", "lr", "γ", "gamma", "learning_rate", "ε", "μ", "λ")
 _BEFORE = {"z": ("net", "s", "in", "u", "net_in", "pre", "h"), "a": ("out", "o", "h", "x", "y")}
 GENERIC = ("σ", "f", "g", "φ", "ϕ", "h", "ψ", "sigma", "phi", "act")
-SPELLED = {"σ": "sigmoid", "ReLU": "relu", "Sigmoid": "sigmoid", "logistic": "sigmoid", "sig": "sigmoid", "Tanh": "tanh", "th": "tanh"}
+SPELLED = {
+    "σ": "sigmoid",
+    "ReLU": "relu",
+    "Sigmoid": "sigmoid",
+    "logistic": "sigmoid",
+    "sig": "sigmoid",
+    "Tanh": "tanh",
+    "th": "tanh",
+}
+
+
+@dataclass
+class Reading:
+    """The choices of one reading, and those that came up on the way."""
+
+    chosen: Mapping[str, str]
+    met: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    notes: dict[str, str] = field(default_factory=dict[str, str])
+
+    def choose(self, what: str, ways: tuple[str, ...], notes: Mapping[str, str]) -> str:
+        """One of several ways to read something; the first one unless another was asked for."""
+        self.met[what] = ways
+        way = self.chosen.get(what, ways[0])
+        if way in notes:
+            self.notes[what] = notes[way]
+        return way
 
 
 @dataclass(frozen=True)
@@ -73,6 +96,13 @@ class Jacobian:
     equation: Equation | None
     back: Derivation
     seed: str
+
+
+class Spoken(Protocol):
+    """What a claim says beside its trees: how far its letters run, and its text for errors."""
+
+    sizes: dict[str, str]
+    source: Source
 
 
 class Names:
@@ -113,7 +143,7 @@ class Names:
         if plain in ("sech", "coth", "ln", "sgn", "norm", "softmax"):
             return True
         declared = plain in self.axes or plain in self.aliases or plain + "'" * symbol.primes in self.axes
-        return plain in GENERIC and not (declared or symbol.below and any(self.arrays(symbol, None, False)))
+        return plain in GENERIC and not (declared or (symbol.below and any(self.arrays(symbol, None, False))))
 
     def is_free(self, name: str) -> bool:
         """Whether nothing declared has this name."""
@@ -420,7 +450,11 @@ class Names:
         name = symbol.name
         if name in SPELLED and name not in GENERIC:
             return SPELLED[name]
-        if name in self.functions or name in BUILT_IN or name in ("sech", "coth", "ln", "sgn", "identity", "id", "softmax", "pad"):
+        if (
+            name in self.functions
+            or name in BUILT_IN
+            or name in ("sech", "coth", "ln", "sgn", "identity", "id", "softmax", "pad")
+        ):
             return name
         return None
 
@@ -451,7 +485,9 @@ class Names:
             if len(equation.terms) != 1 or equation.terms[0].over:
                 continue
             body = equation.terms[0].body
-            name = body.name if isinstance(body, Call) else type(body).__name__.lower() if isinstance(body, sympy.Function) else None
+            name = (
+                body.name if isinstance(body, Call) else type(body).__name__.lower() if isinstance(body, sympy.Function) else None
+            )
             if name is not None and (name in self.functions or name in BUILT_IN):
                 inner = body.arguments[0] if isinstance(body, Call) else body.args[0]
                 if isinstance(inner, Element):
@@ -496,11 +532,11 @@ class Names:
         self.axes[name] = axes
         return found
 
-    def derivative(self, tree: Node, element: Item, node: Node, resolver: Resolver) -> Node:
+    def derivative(self, tree: Node, element: Item, node: Node, spoken: Spoken) -> Node:
         """The derivative of a tree with respect to one element, by the chain rule through the network."""
         if isinstance(tree, (Item, Name)) and tree.name in self.axes:
             return self._element_by(Item(tree.at, tree.name, tree.indices if isinstance(tree, Item) else ()), element, node)
-        lowered, inner = self.lowered(tree, resolver, node)
+        lowered, inner = self.lowered(tree, spoken)
         parts: list[Node] = []
         wanted = element.name
         by_name = {e.name: e for e in inner}
@@ -513,16 +549,14 @@ class Names:
                         continue
                     if e.name in by_name:
                         rename = dict(zip(by_name[e.name].target.indices, e.indices, strict=True))
-                        deeper = tuple(
-                            Term(cast(Expr, t.body.xreplace(dict(rename))), t.over) for t in by_name[e.name].terms
-                        )
+                        deeper = tuple(Term(cast(Expr, t.body.xreplace(dict(rename))), t.over) for t in by_name[e.name].terms)
                         contributions(deeper, factor * local, (*over, *term.over))
                         continue
                     own = self.variables.values()
                     if e.name in own or wanted in own:
                         if e.name != wanted:
                             continue
-                        outer: Node = Number(node.at, 1)  # type: ignore[arg-type]
+                        outer: Node = number(1, node)
                     else:
                         indices = tuple(_index_tree(i) for i in e.indices)
                         outer = self._element_by(Item(node.at, e.name, indices), element, node)
@@ -536,7 +570,7 @@ class Names:
 
         contributions(lowered, sympy.S.One, ())
         if not parts:
-            return Number(node.at, 0, end=node.end)  # type: ignore[arg-type]
+            return number(0, node)
         result = parts[0]
         for part in parts[1:]:
             result = Binary(node.at, "+", result, part, end=node.end)
@@ -544,7 +578,7 @@ class Names:
 
     def _element_by(self, of: Item, wrt: Item, node: Node) -> Node:
         """∂of[…]/∂wrt[…]."""
-        zero = Number(node.at, 0, end=node.end)  # type: ignore[arg-type]
+        zero = number(0, node)
         if of.name == wrt.name:
             return _equal(zip(of.indices, wrt.indices, strict=True), node)
         if of.name in self.variables.values() or wrt.name in self.variables.values():
@@ -582,18 +616,18 @@ class Names:
                     found.add(e.name)
         return target in found
 
-    def lowered(self, tree: Node, resolver: Resolver, node: Node) -> tuple[tuple[Term, ...], list[Equation]]:
+    def lowered(self, tree: Node, spoken: Spoken) -> tuple[tuple[Term, ...], list[Equation]]:
         """A resolved tree as terms, and the equations of the sums within its functions."""
         sizes = Sizes({i.name: i.size for i in self.network.indices})
-        for letter, size in resolver.sizes.items():
+        for letter, size in spoken.sizes.items():
             stem = self.letter_for(size)
             if stem is not None and base_name(letter) != stem:
                 sizes.unify(letter, stem)
         axes = {**self.axes, **dict.fromkeys(self.variables.values(), ()), "eta": ()}
         scope = Scope(axes, dict(self.functions), sizes, free=True, reserved=frozenset(self.axes))
-        lowering = Lowering(resolver.source, scope)
+        lowering = Lowering(spoken.source, scope)
         sizes_named = {*self.size_of.values(), "pi"}
-        free = frozenset(n for n in _letters(tree) if n not in axes and n not in sizes_named)
+        free = frozenset(n for n in letters_in(tree) if n not in axes and n not in sizes_named)
         terms = lowering.terms(_for_lowering(tree), free)
         return terms, list(scope.equations)
 
@@ -619,19 +653,6 @@ def _plain(node: Node | None) -> str:
             return ""
 
 
-def _letters(tree: Node) -> set[str]:
-    from .claim import nodes_of
-
-    bound = {
-        a.name
-        for n in nodes_of(tree)
-        if isinstance(n, Apply) and n.name in ("sum", "mean", "greatest", "prod", "max")
-        for a in n.arguments[:-1]
-        if isinstance(a, Name)
-    }
-    return {n.name for n in nodes_of(tree) if isinstance(n, Name)} - bound
-
-
 def _for_lowering(node: Node) -> Node:
     """A resolved tree as formula text has it."""
     match node:
@@ -651,12 +672,12 @@ def _index_tree(expr: Expr) -> Node:
 
 def _equal(pairs: Any, node: Node) -> Node:
     """1 where all pairs of indices agree, 0 elsewhere."""
-    tree: Node = Number(node.at, 1, end=node.end)  # type: ignore[arg-type]
+    tree: Node = number(1, node)
     for one, other in pairs:
         if one == other or (isinstance(one, Name) and isinstance(other, Name) and one.name == other.name):
             continue
         test = Binary(node.at, "==", one, other, end=node.end)
-        same = Apply(node.at, "where", (test, Number(-1, 1), Number(-1, 0)), end=node.end)  # type: ignore[arg-type]
+        same = indicator(test, node)
         tree = same if isinstance(tree, Number) else Binary(node.at, "*", tree, same, end=node.end)
     return tree
 
@@ -692,8 +713,3 @@ def _jacobian_equation(
 
 def _nested(body: Expr, seed: str) -> bool:
     return any(isinstance(f, sympy.Add) and any(e.name == seed for e in f.atoms(Element)) for f in sympy.Mul.make_args(body))
-
-
-def unknown(name: str, known: Any, source: Source, at: int) -> FormulaError:
-    """The error for a name that nothing has."""
-    return FormulaError(f"unknown name '{name}'{suggest(name, known)}", source.place(at))

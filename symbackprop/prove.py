@@ -6,10 +6,11 @@ Within bounds: polynomials that would take long are left alone, and so is the pr
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import sympy
 from sympy import Expr
@@ -17,17 +18,15 @@ from sympy import Expr
 from .algebra import clean, insert_equation, rationally, unfold_calls
 from .differentiate import resolve
 from .errors import SymbackpropError
+from .judge import Case, Judge
 from .notation import Element, Equation, Term, groups_of, index, is_index, is_recurrence, size_symbol
 from .simplify import collected
 from .write import Writer
 
-if TYPE_CHECKING:
-    from .check import Case, _Judge
-
 _SECONDS = 4.0  # for the proof of one claim
 
 
-def prove(judge: _Judge, case: Case) -> tuple[bool, str | None]:
+def prove(judge: Judge, case: Case) -> tuple[bool, str | None]:
     """Whether all equalities of a reading are proved, and the rewriting that connects unfamiliar forms."""
     prover = _Prover(judge, case)
     why: str | None = None
@@ -43,7 +42,7 @@ def prove(judge: _Judge, case: Case) -> tuple[bool, str | None]:
 
 
 class _Prover:
-    def __init__(self, judge: _Judge, case: Case) -> None:
+    def __init__(self, judge: Judge, case: Case) -> None:
         self.judge, self.case = judge, case
         self.names = judge.names
         self.network, self.derivation = self.names.network, self.names.derivation
@@ -54,8 +53,8 @@ class _Prover:
         """Whether the difference of two trees is zero as an expression."""
         resolver = self.case.resolver
         resolver.sizes |= self.case.letters
-        one, inner = self.names.lowered(left, resolver, left)
-        other, more = self.names.lowered(right, resolver, right)
+        one, inner = self.names.lowered(left, resolver)
+        other, more = self.names.lowered(right, resolver)
         minus = tuple(Term(-t.body, t.over, t.reduce) for t in other)
         free = [index(i) for i in self.case.free]
         difference = Equation(Element("@difference", *free), (*one, *minus))
@@ -130,7 +129,11 @@ class _Prover:
         for term in equation.terms:
             body, over = term.body, list(term.over)
             for f in list(sympy.Mul.make_args(body)):
-                if isinstance(f, sympy.Piecewise) and [b.args[0] for b in f.args] == [1, 0] and isinstance(f.args[0].args[1], sympy.Eq):
+                if (
+                    isinstance(f, sympy.Piecewise)
+                    and [b.args[0] for b in f.args] == [1, 0]
+                    and isinstance(f.args[0].args[1], sympy.Eq)
+                ):
                     a, b = f.args[0].args[1].args
                     pinned, other = (a, b) if a in over else (b, a) if b in over else (None, None)
                     if pinned is not None and is_index(other):
@@ -167,7 +170,11 @@ class _Prover:
             form = min(forms, key=lambda f: f.count_ops())
             return cast(Expr, form.xreplace({v: k for k, v in names.items()}))
 
-        used = {type(f).__name__ for t in (*one, *other) for f in unfold_calls(resolve(t.body, self.functions), self.functions).atoms(sympy.Function)}
+        used = {
+            type(f).__name__
+            for t in (*one, *other)
+            for f in unfold_calls(resolve(t.body, self.functions), self.functions).atoms(sympy.Function)
+        }
         hyperbolic = sorted(used & {"tanh", "sinh", "cosh"})
         if not all(
             sympy.simplify(rewritten(t.body)) == 0 if not t.over else False
@@ -206,6 +213,4 @@ def _canonical(equation: Equation) -> Equation:
 
 def _shown(text: str) -> str:
     """Letters without the primes that keep them apart."""
-    import re
-
     return re.sub(r"'{3,}", "", text)

@@ -10,40 +10,32 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mpmath
 import numpy as np
 import sympy
 from sympy import Expr
 
-from . import maths
-from .algebra import equation_cost
-from .claim import Misfit, Reading, nodes_of, renamed_tree
+from .answer import derived, written
+from .claim import Misfit
 from .derive import closed_form
-from .differentiate import derivative_of, functions_key, read_for, resolve
-from .edits import ONE, Edit, Material, edits, in_words, span_of, text_of
+from .differentiate import differentiate, read_for
+from .edits import Edit, Material, edits
 from .errors import SymbackpropError
 from .evidence import DIGITS, Point
-from .latex import LatexWriter, latex_name
-from .matrix import matrix_equation
-from .notation import Call, Element, Equation, Step, Term, index, size_symbol
-from .parse import Apply, Item, Name, Negate, Node
-from .tabulate import Table
+from .judge import Case, Judge, Outcome, Subject
+from .names import Reading
+from .notation import Call, Derivation, Element, Equation, Network, Step, Term, index, size_symbol
+from .parse import Binary, Item, Name, Negate, Node
+from .shapes import reshaped
+from .tabulate import Table, tree_of
+from .trees import names_in, nodes_of, renamed_tree
 from .variants import variants
-from .write import Style, Writer, style_of
-
-if TYPE_CHECKING:
-    from .check import Case, Outcome, _Judge
-
-
-def names_in(tree: Node) -> set[str]:
-    """The arrays that a resolved tree uses."""
-    return {n.name for n in nodes_of(tree) if isinstance(n, (Item, Name))}
-
+from .write import Writer
 
 _SECONDS = 1.5  # for the search of one cause
 _CLOSE = 1e-9
@@ -51,77 +43,62 @@ _CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Found:
-    """A cause: claim over truth where that is one number, words, the repaired tree, and the characters that are wrong."""
+    """A cause in words, claim over truth where that is one number, the repaired tree, the characters that are wrong.
+
+    Of a whole claim also the right formula, the declaration it would be right for, and a place with both values.
+    """
 
     words: str
     ratio: str | None = None
     tree: Node | None = None
     span: tuple[int, int] | None = None
+    correct: str | None = None
+    declaration: str | None = None
+    counterexample: Mapping[str, Any] | None = None
 
 
-def explain_wrong(judge: _Judge, outcome: Outcome) -> Any:
-    """The verdict on a claim that does not hold in any reading."""
-    from .check import Verdict
-
+def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
+    """What is wrong with a claim that does not hold in any reading: the first wrong equality, and its cause."""
     case = outcome.case
     if outcome.wrong_at is None:
-        reason = case.misfit or "the indices do not fit"
-        found = _Diagnosis(judge, case, 0).repaired_indices()
-        words = f"{reason}{f'; {found.words}' if found else ''}"
-        return Verdict(judge.claim, "refuted", None, words, _Diagnosis(judge, case, 0).correct(found), None, holds=0, equalities=len(outcome.right))
+        diagnosis = _Diagnosis(judge, case, 0)
+        found = diagnosis.repaired_indices() or Found("")
+        reason = "; ".join(filter(None, (case.misfit or "the indices do not fit", found.words)))
+        return replace(found, words=reason, correct=diagnosis.correct(found))
     k, point, place, one, other = outcome.wrong_at
     diagnosis = _Diagnosis(judge, case, k)
-    found = diagnosis.cause() if point is not judge.checker.given else Found("the number is wrong")
+    given = point is judge.subject.given
+    found = Found("the number is wrong", span=diagnosis.side_span()) if given else diagnosis.cause()
     where = {case.shown[i].rstrip("'"): n + 1 for i, n in zip(case.free, place, strict=False)}
-    counterexample = {"at": where, "left": float(one), "right": float(other)}
-    parts = []
-    if len(outcome.right) > 1:
-        wrong = [n + 1 for n, r in enumerate(outcome.right) if not r]
-        parts.append(f"equality {wrong[0]} of {len(outcome.right)} is the first that does not hold")
-    if case.misfit:
-        parts.append(case.misfit)
-    if found is not None:
-        parts.append(found.words)
-    declaration = diagnosis.declaration() if point is not judge.checker.given else None
-    return Verdict(
-        judge.claim,
-        "refuted",
+    wrong = [n + 1 for n, r in enumerate(outcome.right) if not r]
+    first = f"equality {wrong[0]} of {len(outcome.right)} is the first that does not hold" if len(outcome.right) > 1 else None
+    return Found(
+        "; ".join(filter(None, (first, case.misfit, found.words if found else None))),
         found.ratio if found else diagnosis.plain_ratio(),
-        "; ".join(parts) or None,
+        None,
+        (found and found.span) or diagnosis.side_span(),
         diagnosis.correct(found),
-        counterexample,
-        declaration,
-        found.span if found else diagnosis.side_span(),
-        "; ".join(case.notes) or None,
-        sum(outcome.right),
-        len(outcome.right),
+        None if given else diagnosis.declaration(),
+        {"at": where, "left": float(one), "right": float(other)},
     )
 
 
-def explain_misfit(judge: _Judge, error: Misfit) -> Any:
-    """The verdict on a claim whose shapes do not fit: which transpose, order or sum would mend it."""
-    from .check import Verdict
-
+def wrong_shapes(judge: Judge, problem: Misfit) -> Found:
+    """What is wrong with a claim whose shapes do not fit: which transpose, order or sum would mend it."""
     repaired = _mended(judge)
-    words = error.message
     span: tuple[int, int] | None = None
-    correct: str | None = None
-    if repaired is not None:
-        words, span, correct = f"{words}; {repaired[0]}", repaired[1], repaired[2]
-    if error.place is not None and span is None:
-        start = error.place.column - 1
-        span = (start, start + 1)
-    settled = _settled(judge)
-    if correct is None:
-        correct = _first_side(judge)
-    count = len(judge.text.sides) - 1
-    return Verdict(judge.claim, "refuted", None, words, correct, None, settled, span, None, 0, count)
+    if problem.place is not None:
+        span = (problem.place.column - 1, problem.place.column)
+    if repaired is None:
+        return Found(problem.message, None, None, span, _first_side(judge), _settled(judge))
+    words, mended, correct = repaired
+    return Found(f"{problem.message}; {words}", None, None, mended or span, correct or _first_side(judge), _settled(judge))
 
 
 # ---------------------------------------------------------------------- constants
 
 
-def _named_ratio(judge: _Judge, ratios: Sequence[float], points: Sequence[Point]) -> tuple[str, str] | None:
+def _named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point]) -> tuple[str, str] | None:
     """Claim over truth as a sign, a factor 2 and a size, in symbols and words; the words are empty for 1."""
     names = judge.names
     batch = names.network.batch
@@ -130,7 +107,9 @@ def _named_ratio(judge: _Judge, ratios: Sequence[float], points: Sequence[Point]
         sizes.sort(key=lambda s: s != names.size_of[batch])
     options: list[tuple[str, str, Any]] = [("", "", lambda p: 1.0)]
     for s in sizes:
-        mean = "a sum where the loss is a mean" if batch is not None and s == names.size_of[batch] else "a sum where a mean belongs"
+        mean = (
+            "a sum where the loss is a mean" if batch is not None and s == names.size_of[batch] else "a sum where a mean belongs"
+        )
         options.append((s, f"the factor 1/{s} is missing: {mean}", lambda p, s=s: float(p.by_size[s])))
         twice = ": averaged twice, or a mean where a sum belongs"
         options.append((f"1/{s}", f"there is a factor 1/{s} too many{twice}", lambda p, s=s: 1.0 / p.by_size[s]))
@@ -166,7 +145,7 @@ def _symbolic(sign: int, number: float, size: str) -> str:
 class _Diagnosis:
     """The search for what is wrong with one equality of a claim."""
 
-    def __init__(self, judge: _Judge, case: Case, equality: int) -> None:
+    def __init__(self, judge: Judge, case: Case, equality: int) -> None:
         self.judge, self.case, self.names = judge, case, judge.names
         self.points = judge.evidence.points(case.one)
         left, right = equality, equality + 1
@@ -251,12 +230,7 @@ class _Diagnosis:
         return found
 
     def _rescaled(self, ratio: str) -> Node | None:
-        from .tabulate import tree_of
-
-        scale = tree_of(ratio)
-        from .parse import Binary
-
-        return Binary(self.tree.at, "/", self.tree, scale, end=self.tree.end)
+        return Binary(self.tree.at, "/", self.tree, tree_of(ratio), end=self.tree.end)
 
     # ------------------------------------------------------------------ right at some places only
 
@@ -318,12 +292,18 @@ class _Diagnosis:
                 inside = t.body.atoms(Element)
                 if target is not None and any(e.name == target for e in inside) and not words.get(equation.name):
                     for e in inside:
-                        if e.name != target and len(inside) <= 3 and e.name not in {a.name for a in network.arrays if a.role == "parameter"}:
+                        if (
+                            e.name != target
+                            and len(inside) <= 3
+                            and e.name not in {a.name for a in network.arrays if a.role == "parameter"}
+                        ):
                             words[e.name] = f"the layer's input {e.name} (what {target} multiplies)"
         activations = [a for a in activations if a[1] in axes and a[2] in axes]
         neighbours: dict[str, tuple[str, ...]] = {}
         for one, shape in axes.items():
-            neighbours[one] = tuple(o for o, s in axes.items() if o != one and (s == shape or _kin(one, o) and len(s) == len(shape)))
+            neighbours[one] = tuple(
+                o for o, s in axes.items() if o != one and (s == shape or (_kin(one, o) and len(s) == len(shape)))
+            )
         shown = {n: text for n, text in case.resolver.spelled.items()}
         shown |= {i: s.rstrip("'") for i, s in case.shown.items()}
         shown |= {v: k for k, v in names.variables.items()}
@@ -390,7 +370,10 @@ class _Diagnosis:
 
     def repaired_indices(self) -> Found | None:
         """What mends a claim whose numbers agree although its indices do not fit."""
-        return next((Found(e.words, None, e.tree, e.span) for e in edits(self.tree, self.material) if self.named(e.tree) == ("1", "")), None)
+        return next(
+            (Found(e.words, None, e.tree, e.span) for e in edits(self.tree, self.material) if self.named(e.tree) == ("1", "")),
+            None,
+        )
 
     # ------------------------------------------------------------------ terms of the truth that the claim lacks
 
@@ -408,7 +391,9 @@ class _Diagnosis:
                         t - c - scale * sum(values[n][k] for n in chosen)  # type: ignore[operator, misc]
                         for k, (t, c) in enumerate(zip(self.targets, self.claimed, strict=True))
                     ]
-                    if all(np.abs(g).max() <= _CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)):
+                    if all(
+                        np.abs(g).max() <= _CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)
+                    ):
                         missing = [self._path(steps[n]) for n in chosen]
                         if scale == 1.0:
                             return Found(" and ".join(missing))
@@ -430,8 +415,6 @@ class _Diagnosis:
         item = next((n for n in nodes_of(self.truth) if isinstance(n, (Item, Name)) and n.name == step.adjoint.name), None)
         if item is None:
             return None
-        from .tabulate import tree_of
-
         tree = tree_of(Writer().terms([step.contribution]))
         if isinstance(item, Item):
             if not all(isinstance(i, Name) for i in item.indices):
@@ -507,7 +490,10 @@ class _Diagnosis:
                     new = replace(step.contribution, body=step.contribution.body.xreplace({step.local: plain}))
                     yield {id(step): new}, f"{Writer().expression(plain)} stands where its derivative {text} belongs"
             minus = replace(step.contribution, body=-step.contribution.body)
-            yield {id(step): minus}, f"the sign of the path from {step.source.name} through {step.target.name} is the other way round"
+            yield (
+                {id(step): minus},
+                f"the sign of the path from {step.source.name} through {step.target.name} is the other way round",
+            )
 
     def _with_steps(self, changed: dict[int, Term | None], needed: set[str]) -> tuple[str, str] | None:
         derivation = self.names.derivation
@@ -518,7 +504,10 @@ class _Diagnosis:
                 term = changed.get(id(s), s.contribution)
                 if term is not None:
                     by_adjoint.setdefault(s.adjoint.name, []).append(term)
-            equations = [replace(e, terms=tuple(by_adjoint.get(e.name, ()))) if e.name in derivation.adjoints.values() else e for e in derivation.raw]
+            equations = [
+                replace(e, terms=tuple(by_adjoint.get(e.name, ()))) if e.name in derivation.adjoints.values() else e
+                for e in derivation.raw
+            ]
             point.ensure([e.name for e in self.names.network.equations])
             view = point.view(self.case.letters, floating=True)
             plain = {n: v for n, v in view.values.items() if n not in needed}
@@ -588,7 +577,7 @@ class _Diagnosis:
     def _monomial(self, tree: Node) -> Expr | None:
         resolver = self.case.resolver
         resolver.sizes |= self.case.letters
-        terms, inner = self.names.lowered(tree, resolver, tree)
+        terms, inner = self.names.lowered(tree, resolver)
         if inner or len(terms) != 1 or terms[0].over:
             return None
         return self._single(terms[0].body)
@@ -605,19 +594,19 @@ class _Diagnosis:
         tree = self.truth
         while isinstance(tree, Negate):
             tree, scale = tree.operand, -scale
-        from .parse import Binary
-
         if isinstance(tree, Binary) and tree.operator == "*" and isinstance(tree.left, Name) and tree.left.name == "eta":
             tree, scale = tree.right, scale * Element("eta")
         target = self._differentiated
         if target is None:
             return None
-        equation = closed_form(self.judge.checker.derivation_of(target), target)
+        equation = closed_form(self.judge.subject.derivation_of(target), target)
         letters = {i: Name(-1, i.name) for i in equation.target.letters}
         _ = letters
         terms = equation.terms
         if self.case.one:
-            terms = tuple(replace(t, over=tuple(i for i in t.over if i.name.rstrip("'") != self.names.network.batch)) for t in terms)
+            terms = tuple(
+                replace(t, over=tuple(i for i in t.over if i.name.rstrip("'") != self.names.network.batch)) for t in terms
+            )
         if len(terms) != 1 or terms[0].over:
             return None
         return self._single(scale * terms[0].body)
@@ -629,13 +618,13 @@ class _Diagnosis:
         settled = _settled(self.judge, self.case)
         if settled is not None:
             return settled
-        checker = self.judge.checker
-        for words, other in variants(checker):
-            try:
-                if checker.holds_for(other, self.judge.claim, self.case.chosen):
-                    return f"correct {words}"
-            except SymbackpropError:
-                continue
+        subject = self.judge.subject
+        for words, make in variants(subject.derivation.network):
+            if words not in subject.variants:
+                subject.variants[words] = _other_subject(subject, make)
+            other = subject.variants[words]
+            if other is not None and _holds_for(other, self.judge.claim, self.case.chosen):
+                return f"correct {words}"
         return None
 
     # ------------------------------------------------------------------ the right formula
@@ -643,16 +632,16 @@ class _Diagnosis:
     def correct(self, found: Found | None) -> str | None:
         """The right formula in the claim's own notation: from the derivation, or the claim with its slip mended."""
         case, side = self.case, self.case.sides[self.left if _is_plain_derivative(self.truth, self.names) else 0]
-        derived = _derived(self.judge, case, self.truth)
-        if derived is not None:
-            return _written(self.judge, case, side.text, derived)
+        right = derived(self.judge, case, self.truth)
+        if right is not None:
+            return written(self.judge, case, side.text, right)
         if found is not None and found.tree is not None:
             try:
                 resolver = case.resolver
                 resolver.sizes |= case.letters
-                terms, inner = self.names.lowered(found.tree, resolver, found.tree)
+                terms, inner = self.names.lowered(found.tree, resolver)
                 if not inner:
-                    return _written(self.judge, case, side.text, Equation(Element("@", *map(index, case.free)), terms))
+                    return written(self.judge, case, side.text, Equation(Element("@", *map(index, case.free)), terms))
             except SymbackpropError:
                 return None
         return None
@@ -683,15 +672,11 @@ def constant_ratio(value: np.ndarray, truth: np.ndarray, mask: np.ndarray | None
 def _is_plausible(ratio: float, point: Point) -> bool:
     """Whether a ratio is a product of 2 and one size, roughly: a cheap test before the exact one."""
     sizes = {1, *point.by_size.values()}
-    return any(
-        abs(abs(ratio) - n * v) < 1e-6 * abs(ratio) for n in (0.25, 0.5, 1, 2, 4) for s in sizes for v in (s, 1 / s)
-    )
+    return any(abs(abs(ratio) - n * v) < 1e-6 * abs(ratio) for n in (0.25, 0.5, 1, 2, 4) for s in sizes for v in (s, 1 / s))
 
 
 def _is_plain_derivative(tree: Node, names: Any) -> bool:
     """Whether a side is nothing but a derivative, up to the sign and step size of an update."""
-    from .parse import Binary
-
     while True:
         match tree:
             case Negate(operand=operand):
@@ -709,7 +694,7 @@ def _kin(one: str, other: str) -> bool:
     return re.sub(r"\d", "", one) == re.sub(r"\d", "", other)
 
 
-def activations_of(judge: _Judge) -> list[tuple[str, str, str]]:
+def activations_of(judge: Judge) -> list[tuple[str, str, str]]:
     """The activations of a network: function, the array it is applied to, its output."""
     found: list[tuple[str, str, str]] = []
     for e in judge.names.network.equations:
@@ -735,6 +720,27 @@ def _power_in(expr: Expr, factor: Expr) -> Any:
     return next((p for b, p in _powers(expr) if b == factor), sympy.S.Zero)
 
 
+# ---------------------------------------------------------------------- other declarations
+
+
+def _other_subject(subject: Subject, make: Callable[[], Network]) -> Subject | None:
+    """A variant of the network, differentiated; None where there is none."""
+    try:
+        network = make()
+        names = [a.name for a in network.arrays if a.role != "target" and a.name in subject.derivation.adjoints]
+        raw, steps, adjoints = differentiate(network, names)
+    except SymbackpropError:
+        return None
+    return Subject(Derivation(network, raw, raw, steps, (), adjoints, (), tuple(names)), rough=True)
+
+
+def _holds_for(other: Subject, claim: str, settled: Mapping[str, str]) -> bool:
+    try:
+        return Judge(other, claim, settled).holds_with({}, readings=1)
+    except SymbackpropError:
+        return False
+
+
 # ---------------------------------------------------------------------- settings and shapes
 
 
@@ -745,12 +751,15 @@ _SETTLED = (
     ({"batch": "columns", "weights": "out-in"}, "correct with columns as the batch and weights as W[out, in]"),
     ({"examples": "one"}, "correct for one example"),
     ({"batch": "columns", "examples": "one"}, "correct for one example as a column"),
-    ({"batch": "columns", "weights": "out-in", "examples": "one"}, "correct for one example as a column, with weights as W[out, in]"),
+    (
+        {"batch": "columns", "weights": "out-in", "examples": "one"},
+        "correct for one example as a column, with weights as W[out, in]",
+    ),
     ({"delta": "minus"}, "correct with δ = −∂L/∂z"),
 )
 
 
-def _settled(judge: _Judge, case: Case | None = None) -> str | None:
+def _settled(judge: Judge, case: Case | None = None) -> str | None:
     """The notation in which the claim would be right."""
     for settings, words in _SETTLED:
         if any(k in judge.settled for k in settings) or (case is not None and case.one and settings == {"examples": "one"}):
@@ -760,11 +769,11 @@ def _settled(judge: _Judge, case: Case | None = None) -> str | None:
     return None
 
 
-def _mended(judge: _Judge) -> tuple[str, tuple[int, int] | None, str | None] | None:
+def _mended(judge: Judge) -> tuple[str, tuple[int, int] | None, str | None] | None:
     """The smallest change of transposes, order or sums that makes the shapes fit and the claim right."""
     until = time.monotonic() + 2 * _SECONDS
     wrong = len(judge.trees) - 1
-    for tree, words, span in _reshaped(judge.trees[wrong][0]):
+    for tree, words, span in reshaped(judge.trees[wrong][0]):
         if time.monotonic() > until:
             return None
         trees = [*judge.trees[:wrong], [tree]]
@@ -780,273 +789,11 @@ def _mended(judge: _Judge) -> tuple[str, tuple[int, int] | None, str | None] | N
     return None
 
 
-def _reshaped(tree: Node) -> Iterator[tuple[Node, str, tuple[int, int] | None]]:
-    """A tree as it was read with transposes put in or taken away, products turned round, sums over the examples put in."""
-    sites = list(_sites(tree))
-
-    def changes(site: tuple[tuple[Any, ...], Node]) -> list[tuple[Node, str]]:
-        _, node = site
-        found: list[tuple[Node, str]] = []
-        if isinstance(node, maths.Transpose):
-            found.append((node.operand, "the transpose does not belong here"))
-        else:
-            found.append((maths.Transpose(node.at, node, end=node.end), "transposed: a transpose is missing"))
-        from .parse import Binary
-
-        if isinstance(node, Binary) and node.operator in (" ", "*", "@"):
-            found.append((replace(node, left=node.right, right=node.left), "the order of the product is the other way round"))
-            for operator, words in (("⊙", "an element-wise product belongs here"), ("@", "a matrix product belongs here")):
-                found.append((replace(node, operator=operator), words))
-        if isinstance(node, Binary) and node.operator == "⊙":
-            found.append((replace(node, operator="@"), "a matrix product belongs where ⊙ stands"))
-        return found
-
-    for site in sites:
-        for new, words in changes(site):
-            yield _put(tree, site[0], new), words, span_of(site[1])
-    summed = maths.Reduce(tree.at, "sum", (), tree, end=tree.end)
-    yield summed, "the sum over the examples is missing", span_of(tree)
-    for one, other in itertools.combinations(sites, 2):
-        if one[0] == other[0][: len(one[0])]:
-            # the inner one first
-            inner = [(_put(tree, other[0], new), words) for new, words in changes(other)]
-            for changed, words in inner:
-                node = _get(changed, one[0])
-                for new, more in changes((one[0], node)):
-                    yield _put(changed, one[0], new), f"{more}, and {words}", span_of(one[1])
-            continue
-        for first, words in changes(one):
-            changed = _put(tree, one[0], first)
-            for second, more in changes(other):
-                said = words if words == more else f"{words}, and {more}"
-                yield _put(changed, other[0], second), said, span_of(one[1])
-
-
-def _sites(node: Node, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Node]]:
-    from .parse import Binary, Number
-
-    if isinstance(node, Number):
-        return
-    if isinstance(node, (maths.Symbol, maths.Transpose, maths.Differential, maths.Derivative)) or (
-        isinstance(node, Binary) and node.operator in (" ", "*", "@", "⊙")
-    ) or isinstance(node, Binary) and node.operator in "+-":
-        yield path, node
-    for name in ("left", "right", "operand", "body"):
-        inner = getattr(node, name, None)
-        if isinstance(inner, Node) and not isinstance(node, (maths.Differential, maths.Derivative)):
-            yield from _sites(inner, (*path, name))
-    if isinstance(node, maths.Call):
-        for k, a in enumerate(node.arguments):
-            yield from _sites(a, (*path, ("arguments", k)))
-
-
-def _get(tree: Any, path: tuple[Any, ...]) -> Any:
-    for step in path:
-        tree = tree.arguments[step[1]] if isinstance(step, tuple) else getattr(tree, step)
-    return tree
-
-
-def _put(tree: Any, path: tuple[Any, ...], new: Node) -> Any:
-    if not path:
-        return new
-    step = path[0]
-    if isinstance(step, tuple):
-        arguments = list(tree.arguments)
-        arguments[step[1]] = _put(arguments[step[1]], path[1:], new)
-        return replace(tree, arguments=tuple(arguments))
-    return replace(tree, **{step: _put(getattr(tree, step), path[1:], new)})
-
-
-# ---------------------------------------------------------------------- writing
-
-
-def _derived(judge: _Judge, case: Case, truth: Node) -> Equation | None:
-    """The true side in forward values, from the derivation."""
-    names = judge.names
-    scale: Expr = sympy.S.One
-    from .parse import Binary
-
-    while True:
-        if isinstance(truth, Negate):
-            truth, scale = truth.operand, -scale
-        elif isinstance(truth, Binary) and truth.operator == "*" and isinstance(truth.left, Name) and truth.left.name == "eta":
-            truth, scale = truth.right, scale * Element("eta")
-        else:
-            break
-    if isinstance(truth, Apply) and truth.name.endswith("'") and len(truth.arguments) == 1:
-        return _derived_function(judge, case, truth)
-    if not isinstance(truth, (Item, Name)):
-        return None
-    back = {v: k for k, v in names.adjoints.items()}
-    if truth.name in back:
-        derivation = judge.checker.derivation_of(back[truth.name])
-        by_name = {e.name: e for e in derivation.equations}
-        if truth.name not in by_name:
-            return None
-        equation = closed_form(derivation, back[truth.name])
-        if equation_cost(equation) > 120:
-            equation = by_name[truth.name]
-    else:
-        found = next((j.equation for j in names.jacobians.values() if j.name == truth.name), None)
-        if found is None:
-            return None
-        equation = found
-    letters = [i for i in (truth.indices if isinstance(truth, Item) else ())]
-    if not all(isinstance(i, Name) for i in letters):
-        return None
-    swap = {a: index(i.name) for a, i in zip(equation.target.letters, letters, strict=True) if isinstance(i, Name)}
-    terms = tuple(_renamed(replace(t, body=t.body * scale), swap) for t in equation.terms)
-    return Equation(Element(equation.name, *swap.values()), terms)
-
-
-def _derived_function(judge: _Judge, case: Case, truth: Apply) -> Equation | None:
-    names = judge.names
-    stem = truth.name.rstrip("'")
-    function = names.functions.get(stem)
-    resolver = case.resolver
-    argument, inner = names.lowered(truth.arguments[0], resolver, truth)
-    if function is None or function.body is None or inner or len(argument) != 1 or argument[0].over:
-        return None
-    orders = (len(truth.name) - len(stem), *(0 for _ in function.parameters[1:]))
-    body = derivative_of(function, orders, functions_key(names.functions))
-    defaults = dict(zip(map(Element, function.parameters[len(function.parameters) - len(function.defaults) :]), function.defaults, strict=True))
-    body = resolve(body.xreplace({Element(function.parameters[0]): argument[0].body, **defaults}), names.functions)
-    return Equation(Element("@", *map(index, case.free)), (Term(body),))
-
-
-def _renamed(term: Term, swap: dict[Any, Any]) -> Term:
-    aside = {i: sympy.Dummy(integer=True, nonnegative=True) for i in swap}
-    body = term.body.xreplace(dict(aside)).xreplace({aside[i]: v for i, v in swap.items()})
-    return replace(term, body=body)
-
-
-def _written(judge: _Judge, case: Case, left: str, equation: Equation) -> str | None:
-    """An equation in the claim's notation: LaTeX or text, matrices or indices, its letters and its names."""
-    names, network = judge.names, judge.names.network
-    latex = "\\" in judge.claim
-    style = style_of(network, names.adjoints)
-    batch = network.batch
-    terms = equation.terms
-    if case.one and batch is not None:
-        size = size_symbol(names.size_of[batch])
-        terms = tuple(
-            replace(
-                t,
-                body=t.body.xreplace({size: sympy.S.One}),
-                over=tuple(i for i in t.over if i.name.rstrip("'") != batch),
-            )
-            for t in terms
-        )
-        style = replace(style, hidden=style.hidden | {batch})
-    terms, letters = _plain_letters(terms, case)
-    shown = {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex)) | _derivative_names(names, case, latex)
-    styled = replace(style, names=shown, deltas=frozenset[str](), adjoints={} if not latex else style.adjoints)
-    if case.sides[0].axes and _only_examples(names, case):
-        # nothing but the examples to count: their index is not written
-        styled = replace(styled, hidden=styled.hidden | set(letters.values()))
-    elif case.sides[0].axes:
-        whole = [index(letters.get(i, i)) for i in case.free]
-        if len(whole) <= 2:
-            plain = replace(style, deltas=frozenset[str](), names=shown)
-            matrix = matrix_equation(Equation(Element("@", *whole), terms), plain, latex) or _nested_matrix(judge, equation, plain, latex)
-            if matrix is not None:
-                return f"{left} = {matrix.partition(' = ')[2]}"
-        own = ",".join(letters.get(i, i) for i in case.free)
-        left = f"{left}_{{{own}}}" if latex else f"{left}[{own}]"
-        if latex and "frac" in left:
-            return None
-    writer = LatexWriter(styled) if latex else Writer(styled)
-    if latex:
-        return f"{left} = {writer.terms(terms)}"
-    return f"{left} = {_text(writer, terms, case)}"
-
-
-def _only_examples(names: Any, case: Case) -> bool:
-    """Whether no array in a claim has any axis but the examples'."""
-    batch = names.network.batch
-    return all(set(names.axes.get(n, ())) <= {batch} for n in case.resolver.used)
-
-
-def _derivative_names(names: Any, case: Case, latex: bool) -> dict[str, str]:
-    """Derivatives of one array by another as people write them, where no index needs to be shown."""
-    found: dict[str, str] = {}
-    for (of, wrt), j in names.jacobians.items():
-        if latex:
-            found[j.name] = rf"\frac{{\partial {latex_name(of)}}}{{\partial {latex_name(wrt)}}}"
-        else:
-            found[j.name] = f"∂{of}/∂{wrt}"
-    _ = case
-    return found
-
-
-def _text(writer: Writer, terms: Sequence[Term], case: Case) -> str:
-    text = writer.terms(terms)
-    if case.one:
-        # one example: its index is not written, in formula text either
-        text = re.sub(r"\[\]", "", text)
-    return text
-
-
-def _spellings(judge: _Judge, case: Case, latex: bool) -> Iterator[tuple[str, str]]:
-    """The names that the claim itself uses."""
-    for name, text in case.resolver.spelled.items():
-        axes = judge.names.axes[name]
-        plain = re.fullmatch(r"\\hat\{?\s*[a-zA-Z]\}?|[a-zA-Z]'?", text.strip())
-        if latex and plain and name in (judge.names.network.prediction,) and len(axes) > 0:
-            yield name, text.strip()
-
-
-def _plain_letters(terms: Sequence[Term], case: Case) -> tuple[tuple[Term, ...], dict[str, str]]:
-    """The claim's own letters, and plain ones for those of sums."""
-    shown = {i: s.rstrip("'") if len(s) - len(s.rstrip("'")) > 3 else s for i, s in case.shown.items()}
-    taken = set(shown.values())
-    result: list[Term] = []
-    for t in terms:
-        swap: dict[Any, Any] = {index(i): index(s) for i, s in shown.items()}
-        used = set(taken)
-        for i in t.over:
-            name = i.name.rstrip("'")
-            while name in used:
-                name += "'"
-            used.add(name)
-            swap[i] = index(name)
-        body = _renamed(t, swap).body
-        result.append(replace(t, body=body, over=tuple(swap[i] for i in t.over)))
-    return tuple(result), shown
-
-
-def _nested_matrix(judge: _Judge, equation: Equation, style: Style, latex: bool) -> str | None:
-    """A derivative in matrix form with the shared derivatives that it needs put in as matrices: Xᵀ((P − Y) W₂ᵀ ⊙ …)."""
-    back = {v: k for k, v in judge.names.adjoints.items()}
-    if equation.name not in back:
-        return None
-    by_name = {e.name: e for e in judge.checker.derivation_of(back[equation.name]).equations}
-
-    def text(name: str, depth: int) -> str | None:
-        own = by_name[name]
-        names = dict(style.names)
-        for inner in sorted({e.name for t in own.terms for e in t.body.atoms(Element)} & set(by_name)):
-            found = text(inner, depth + 1) if depth < 6 else None
-            if found is None:
-                return None
-            shown = inner[0].upper() + inner[1:] if len(own.target.indices) else inner
-            names[shown] = names[inner] = rf"\left({found}\right)" if latex else f"({found})"
-        matrix = matrix_equation(own, replace(style, names=names, adjoints={}), latex)
-        return None if matrix is None else matrix.partition(" = ")[2]
-
-    found = text(equation.name, 0)
-    return None if found is None else f" = {found}"
-
-
-def _first_side(judge: _Judge) -> str | None:
+def _first_side(judge: Judge) -> str | None:
     """The right formula for the first side of a claim of which no reading fits."""
     try:
         case = judge.case_of(Reading({"examples": "all", **judge.settled}), [judge.trees[0], judge.trees[0]], sides=(0, 0))
     except SymbackpropError:
         return None
-    derived = _derived(judge, case, case.trees[0])
-    return None if derived is None else _written(judge, case, case.sides[0].text, derived)
-
-
-__all__ = ["Found", "explain_misfit", "explain_wrong", "in_words", "text_of"]
-_ = (ONE, Style)
+    right = derived(judge, case, case.trees[0])
+    return None if right is None else written(judge, case, case.sides[0].text, right)

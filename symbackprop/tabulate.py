@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -17,7 +18,8 @@ import numpy as np
 
 from .differentiate import derivative_of, functions_key
 from .errors import Source, SymbackpropError
-from .notation import Call, Equation, Function, base_name, direction, groups_of, is_recurrence, within_step
+from .lower import BUILT_IN
+from .notation import Call, Element, Equation, Function, base_name, direction, groups_of, is_recurrence, within_step
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number, parse_expression
 from .write import Writer
 
@@ -42,7 +44,8 @@ _power = np.frompyfunc(lambda a, b: _real(lambda x, y: x**y, a, b), 2, 1)
 
 
 _EXACT: Mapping[str, Callable[..., Any]] = {
-    name: _mp(getattr(mpmath, name)) for name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "erf", "floor", "sign")
+    name: _mp(getattr(mpmath, name))
+    for name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "erf", "floor", "sign")
 } | {"abs": np.abs}
 _erf = np.vectorize(math.erf, otypes=[float])
 _FLOAT: Mapping[str, Callable[..., Any]] = {
@@ -326,14 +329,9 @@ class _Walk:
 
 
 def _fraction(value: Any) -> Any:
-    from fractions import Fraction
-
     return Fraction(int(value.p), int(value.q)) if hasattr(value, "p") else Fraction(value)
 
 
 @functools.cache
 def _built_in(name: str) -> Function:
-    from .lower import BUILT_IN
-    from .notation import Element
-
     return Function(name, ("u",), BUILT_IN[name][1](Element("u")))

@@ -1,27 +1,26 @@
 """Networks that differ from a declared one in a single declaration: another loss, another reduction, another activation.
 
 A wrong formula is often the right one for something else: δ = p − y for a sigmoid with squared error is that of binary
-cross-entropy. Each variant is differentiated once and serves all claims.
+cross-entropy.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import sympy
 
 from . import catalogue
 from .declare import declare
-from .differentiate import differentiate
-from .errors import SymbackpropError
+from .errors import Source, SymbackpropError
 from .functions import catalogue_functions
-from .notation import Call, Derivation, Element, Network, Term, size_symbol
-
-if TYPE_CHECKING:
-    from .check import Checker
+from .lower import Lowering, Scope
+from .notation import Call, Element, Network, Term, size_symbol
+from .parse import parse_expression
+from .sizes import Sizes
 
 _ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "softmax")
 _TITLES = {
@@ -34,36 +33,8 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A network with one other declaration, differentiated."""
-
-    derivation: Derivation
-
-
-def variants(checker: Checker) -> Iterator[tuple[str, Any]]:
-    """Each variant with its words, the nearest first; made when it is asked for first."""
-    for words, make in _makers(checker.derivation.network):
-        if words not in checker.variants:
-            try:
-                checker.variants[words] = _differentiated(make(), checker)
-            except (SymbackpropError, ZeroDivisionError, TypeError, KeyError):
-                checker.variants[words] = None
-        found = checker.variants[words]
-        if found is not None:
-            yield words, found
-
-
-def _differentiated(network: Network, checker: Checker) -> Any:
-    from .check import Checker as Own
-
-    names = [a.name for a in network.arrays if a.role != "target" and a.name in checker.derivation.adjoints]
-    raw, steps, adjoints = differentiate(network, names)
-    derivation = Derivation(network, raw, raw, steps, (), adjoints, (), tuple(names))
-    return Own(derivation, complete=True)
-
-
-def _makers(network: Network) -> Iterator[tuple[str, Any]]:
+def variants(network: Network) -> Iterator[tuple[str, Callable[[], Network]]]:
+    """Each variant as words and how it is made, the nearest first; making one may raise `SymbackpropError`."""
     size = {i.name: i.size for i in network.indices}.get(network.batch or "")
     if size is not None:
         yield "if the loss were summed over the batch", lambda: _summed(network, size)
@@ -76,7 +47,10 @@ def _makers(network: Network) -> Iterator[tuple[str, Any]]:
         for layer, old in _activation_places(network.text):
             for new in _ACTIVATIONS:
                 if new != old:
-                    yield f"if the activation of layer {layer} were {new}", lambda layer=layer, new=new: _with_activation(network, layer, new)
+                    yield (
+                        f"if the activation of layer {layer} were {new}",
+                        lambda layer=layer, new=new: _with_activation(network, layer, new),
+                    )
     for f in network.functions:
         if f.body is None:
             yield f"if {f.name} were the identity", lambda f=f: _concrete(network, f.name, "identity")
@@ -99,7 +73,9 @@ def _summed(network: Network, size: str) -> Network:
 
 
 def _spec(network: Network, text: str) -> Network:
-    scaled = any(t.body.has(size_symbol(i.size)) for t in network.equations[-1].terms for i in network.indices if i.name == network.batch)
+    scaled = any(
+        t.body.has(size_symbol(i.size)) for t in network.equations[-1].terms for i in network.indices if i.name == network.batch
+    )
     return declare({"name": network.name, "network": text, "reduction": "mean" if scaled else "sum"})
 
 
@@ -151,17 +127,16 @@ def _equation_loss(network: Network, name: str) -> Network:
         scale = sympy.Mul(*(f for f in sympy.Mul.make_args(term.body) if not f.has(Element) and not f.is_number))
         new = scale * body.xreplace({Element("p"): p, Element("y"): y})
         equations[k] = replace(equation, terms=(Term(new, term.over),))
-        more = tuple(f for n, f in catalogue_functions().items() if n not in {g.name for g in network.functions} and any(c.name == n for c in new.atoms(Call)))
+        more = tuple(
+            f
+            for n, f in catalogue_functions().items()
+            if n not in {g.name for g in network.functions} and any(c.name == n for c in new.atoms(Call))
+        )
         return replace(network, equations=tuple(equations), functions=(*network.functions, *more))
     raise SymbackpropError("the loss has another form")
 
 
 def _loss_body(row: Any) -> Any:
-    from .errors import Source
-    from .lower import Lowering, Scope
-    from .parse import parse_expression
-    from .sizes import Sizes
-
     text = row.formula
     if "[" in text:
         raise SymbackpropError("this loss is about vectors")
@@ -173,7 +148,5 @@ def _loss_body(row: Any) -> Any:
 
 def _concrete(network: Network, name: str, activation: str) -> Network:
     bodies = {"identity": Element("u"), "sigmoid": 1 / (1 + sympy.exp(-Element("u"))), "tanh": sympy.tanh(Element("u"))}
-    functions = tuple(
-        replace(f, parameters=("u",), body=bodies[activation]) if f.name == name else f for f in network.functions
-    )
+    functions = tuple(replace(f, parameters=("u",), body=bodies[activation]) if f.name == name else f for f in network.functions)
     return replace(network, functions=functions)

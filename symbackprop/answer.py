@@ -1,0 +1,205 @@
+"""The right formula in the claim's own notation: LaTeX or text, matrices or indices, its letters and the names it uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sympy
+from sympy import Expr
+
+from .algebra import equation_cost
+from .derive import closed_form
+from .differentiate import derivative_of, functions_key, resolve
+from .judge import Case, Judge
+from .latex import LatexWriter, latex_name
+from .matrix import matrix_equation
+from .notation import Element, Equation, Term, index, size_symbol
+from .parse import Apply, Binary, Item, Name, Negate, Node
+from .write import Style, Writer, style_of
+
+
+def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
+    """The true side in forward values, from the derivation."""
+    names = judge.names
+    scale: Expr = sympy.S.One
+    while True:
+        if isinstance(truth, Negate):
+            truth, scale = truth.operand, -scale
+        elif isinstance(truth, Binary) and truth.operator == "*" and isinstance(truth.left, Name) and truth.left.name == "eta":
+            truth, scale = truth.right, scale * Element("eta")
+        else:
+            break
+    if isinstance(truth, Apply) and truth.name.endswith("'") and len(truth.arguments) == 1:
+        return _derived_function(judge, case, truth)
+    if not isinstance(truth, (Item, Name)):
+        return None
+    back = {v: k for k, v in names.adjoints.items()}
+    if truth.name in back:
+        derivation = judge.subject.derivation_of(back[truth.name])
+        by_name = {e.name: e for e in derivation.equations}
+        if truth.name not in by_name:
+            return None
+        equation = closed_form(derivation, back[truth.name])
+        if equation_cost(equation) > 120:
+            equation = by_name[truth.name]
+    else:
+        found = next((j.equation for j in names.jacobians.values() if j.name == truth.name), None)
+        if found is None:
+            return None
+        equation = found
+    letters = [i for i in (truth.indices if isinstance(truth, Item) else ())]
+    if not all(isinstance(i, Name) for i in letters):
+        return None
+    swap = {a: index(i.name) for a, i in zip(equation.target.letters, letters, strict=True) if isinstance(i, Name)}
+    terms = tuple(_renamed(replace(t, body=t.body * scale), swap) for t in equation.terms)
+    return Equation(Element(equation.name, *swap.values()), terms)
+
+
+def _derived_function(judge: Judge, case: Case, truth: Apply) -> Equation | None:
+    names = judge.names
+    stem = truth.name.rstrip("'")
+    function = names.functions.get(stem)
+    resolver = case.resolver
+    argument, inner = names.lowered(truth.arguments[0], resolver)
+    if function is None or function.body is None or inner or len(argument) != 1 or argument[0].over:
+        return None
+    orders = (len(truth.name) - len(stem), *(0 for _ in function.parameters[1:]))
+    body = derivative_of(function, orders, functions_key(names.functions))
+    defaults = dict(
+        zip(
+            map(Element, function.parameters[len(function.parameters) - len(function.defaults) :]), function.defaults, strict=True
+        )
+    )
+    body = resolve(body.xreplace({Element(function.parameters[0]): argument[0].body, **defaults}), names.functions)
+    return Equation(Element("@", *map(index, case.free)), (Term(body),))
+
+
+def _renamed(term: Term, swap: dict[Any, Any]) -> Term:
+    aside = {i: sympy.Dummy(integer=True, nonnegative=True) for i in swap}
+    body = term.body.xreplace(dict(aside)).xreplace({aside[i]: v for i, v in swap.items()})
+    return replace(term, body=body)
+
+
+def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | None:
+    """An equation in the claim's notation: LaTeX or text, matrices or indices, its letters and its names."""
+    names, network = judge.names, judge.names.network
+    latex = "\\" in judge.claim
+    style = style_of(network, names.adjoints)
+    batch = network.batch
+    terms = equation.terms
+    if case.one and batch is not None:
+        size = size_symbol(names.size_of[batch])
+        terms = tuple(
+            replace(
+                t,
+                body=t.body.xreplace({size: sympy.S.One}),
+                over=tuple(i for i in t.over if i.name.rstrip("'") != batch),
+            )
+            for t in terms
+        )
+        style = replace(style, hidden=style.hidden | {batch})
+    terms, letters = _plain_letters(terms, case)
+    shown = (
+        {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex)) | _derivative_names(names, case, latex)
+    )
+    styled = replace(style, names=shown, deltas=frozenset[str](), adjoints={} if not latex else style.adjoints)
+    if case.sides[0].axes and _only_examples(names, case):
+        # nothing but the examples to count: their index is not written
+        styled = replace(styled, hidden=styled.hidden | set(letters.values()))
+    elif case.sides[0].axes:
+        whole = [index(letters.get(i, i)) for i in case.free]
+        if len(whole) <= 2:
+            plain = replace(style, deltas=frozenset[str](), names=shown)
+            matrix = matrix_equation(Equation(Element("@", *whole), terms), plain, latex) or _nested_matrix(
+                judge, equation, plain, latex
+            )
+            if matrix is not None:
+                return f"{left} = {matrix.partition(' = ')[2]}"
+        own = ",".join(letters.get(i, i) for i in case.free)
+        left = f"{left}_{{{own}}}" if latex else f"{left}[{own}]"
+        if latex and "frac" in left:
+            return None
+    writer = LatexWriter(styled) if latex else Writer(styled)
+    if latex:
+        return f"{left} = {writer.terms(terms)}"
+    return f"{left} = {_text(writer, terms, case)}"
+
+
+def _only_examples(names: Any, case: Case) -> bool:
+    """Whether no array in a claim has any axis but the examples'."""
+    batch = names.network.batch
+    return all(set(names.axes.get(n, ())) <= {batch} for n in case.resolver.used)
+
+
+def _derivative_names(names: Any, case: Case, latex: bool) -> dict[str, str]:
+    """Derivatives of one array by another as people write them, where no index needs to be shown."""
+    found: dict[str, str] = {}
+    for (of, wrt), j in names.jacobians.items():
+        if latex:
+            found[j.name] = rf"\frac{{\partial {latex_name(of)}}}{{\partial {latex_name(wrt)}}}"
+        else:
+            found[j.name] = f"∂{of}/∂{wrt}"
+    _ = case
+    return found
+
+
+def _text(writer: Writer, terms: Sequence[Term], case: Case) -> str:
+    text = writer.terms(terms)
+    if case.one:
+        # one example: its index is not written, in formula text either
+        text = re.sub(r"\[\]", "", text)
+    return text
+
+
+def _spellings(judge: Judge, case: Case, latex: bool) -> Iterator[tuple[str, str]]:
+    """The names that the claim itself uses."""
+    for name, text in case.resolver.spelled.items():
+        axes = judge.names.axes[name]
+        plain = re.fullmatch(r"\\hat\{?\s*[a-zA-Z]\}?|[a-zA-Z]'?", text.strip())
+        if latex and plain and name in (judge.names.network.prediction,) and len(axes) > 0:
+            yield name, text.strip()
+
+
+def _plain_letters(terms: Sequence[Term], case: Case) -> tuple[tuple[Term, ...], dict[str, str]]:
+    """The claim's own letters, and plain ones for those of sums."""
+    shown = {i: s.rstrip("'") if len(s) - len(s.rstrip("'")) > 3 else s for i, s in case.shown.items()}
+    taken = set(shown.values())
+    result: list[Term] = []
+    for t in terms:
+        swap: dict[Any, Any] = {index(i): index(s) for i, s in shown.items()}
+        used = set(taken)
+        for i in t.over:
+            name = i.name.rstrip("'")
+            while name in used:
+                name += "'"
+            used.add(name)
+            swap[i] = index(name)
+        body = _renamed(t, swap).body
+        result.append(replace(t, body=body, over=tuple(swap[i] for i in t.over)))
+    return tuple(result), shown
+
+
+def _nested_matrix(judge: Judge, equation: Equation, style: Style, latex: bool) -> str | None:
+    """A derivative in matrix form with the shared derivatives that it needs put in as matrices: Xᵀ((P − Y) W₂ᵀ ⊙ …)."""
+    back = {v: k for k, v in judge.names.adjoints.items()}
+    if equation.name not in back:
+        return None
+    by_name = {e.name: e for e in judge.subject.derivation_of(back[equation.name]).equations}
+
+    def text(name: str, depth: int) -> str | None:
+        own = by_name[name]
+        names = dict(style.names)
+        for inner in sorted({e.name for t in own.terms for e in t.body.atoms(Element)} & set(by_name)):
+            found = text(inner, depth + 1) if depth < 6 else None
+            if found is None:
+                return None
+            shown = inner[0].upper() + inner[1:] if len(own.target.indices) else inner
+            names[shown] = names[inner] = rf"\left({found}\right)" if latex else f"({found})"
+        matrix = matrix_equation(own, replace(style, names=names, adjoints={}), latex)
+        return None if matrix is None else matrix.partition(" = ")[2]
+
+    found = text(equation.name, 0)
+    return None if found is None else f" = {found}"
