@@ -28,16 +28,18 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .check import Verdict, check
+    from .check import Checker, Verdict, check
     from .declare import declare
     from .derive import derive
     from .emit import emit
     from .explain import explain
     from .notation import Derivation, Network
+    from .verify import Verification, assert_formula, verify
     from .second import gauss_newton_product, hessian_diagonal, hessian_product, jacobian, vector_jacobian
 
 __version__ = "0.1.0"
 __all__ = [
+    "Checker",
     "DataError",
     "Derivation",
     "EmitError",
@@ -47,6 +49,8 @@ __all__ = [
     "NetworkError",
     "SymbackpropError",
     "Verdict",
+    "Verification",
+    "assert_formula",
     "check",
     "declare",
     "derive",
@@ -57,9 +61,10 @@ __all__ = [
     "hessian_product",
     "jacobian",
     "vector_jacobian",
+    "verify",
 ]
 
-_VERBS = ("check", "declare", "derive", "emit", "explain")
+_VERBS = ("check", "declare", "derive", "emit", "explain", "verify")
 _SECOND = ("gauss_newton_product", "hessian_diagonal", "hessian_product", "jacobian", "vector_jacobian")
 _HOMES = {
     **{verb: verb for verb in _VERBS},
@@ -67,6 +72,9 @@ _HOMES = {
     "Network": "notation",
     "Derivation": "notation",
     "Verdict": "check",
+    "Checker": "check",
+    "Verification": "verify",
+    "assert_formula": "verify",
 }
 
 
@@ -88,7 +96,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
         globals()[name] = value
         if "IPython" in sys.modules:
-            importlib.import_module(".explain", __name__)  # a notebook shows what the verbs return
+            importlib.import_module(".explain", __name__)
+            importlib.import_module(".report", __name__)  # a notebook shows what the verbs return
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -45,6 +45,8 @@ def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
         equation = closed_form(derivation, back[truth.name])
         if equation_cost(equation) > 120:
             equation = by_name[truth.name]
+    elif truth.name in {e.name for e in names.network.equations}:
+        equation = next(e for e in names.network.equations if e.name == truth.name)
     else:
         found = next((j.equation for j in names.jacobians.values() if j.name == truth.name), None)
         if found is None:
@@ -156,6 +158,13 @@ def _text(writer: Writer, terms: Sequence[Term], case: Case) -> str:
 
 def _spellings(judge: Judge, case: Case, latex: bool) -> Iterator[tuple[str, str]]:
     """The names that the claim itself uses."""
+    if judge.names.is_optimiser:
+        for name in judge.names.axes:
+            base = name.removesuffix("_before").removesuffix("_hat")
+            if base != name:
+                yield name, rf"\hat {base}_t" if name.endswith("_hat") else f"{base}_{{t-1}}"
+        yield from ((n, t.strip()) for n, t in case.resolver.spelled.items())
+        return
     for name, text in case.resolver.spelled.items():
         axes = judge.names.axes[name]
         plain = re.fullmatch(r"\\hat\{?\s*[a-zA-Z]\}?|[a-zA-Z]'?", text.strip())

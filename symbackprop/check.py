@@ -9,11 +9,13 @@ ways, all are tried, and the verdict says which one holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .catalogue import OPTIMISERS
 from .claim import Misfit
 from .derive import derive
 from .errors import SymbackpropError
@@ -21,6 +23,7 @@ from .judge import Judge, Outcome, Subject, is_number, read_settings
 from .notation import Derivation, Displayed, Network, data_indices
 from .prove import prove
 from .slips import wrong_equality, wrong_shapes
+from .updates import optimiser_network
 
 Judgement = Literal["proved", "agrees", "refuted", "not understood"]
 
@@ -85,24 +88,52 @@ class Checker:
     def __init__(
         self, network: Derivation | Network | str | Path | Mapping[str, Any], values: Mapping[str, Any] | None = None
     ) -> None:
+        if isinstance(network, str) and network in OPTIMISERS:
+            network = optimiser_network(network)
         derivation = network if isinstance(network, Derivation) else derive(network)
         whole = data_indices(derivation.network.equations)
         arrays = [a.name for a in derivation.network.arrays if a.role != "target" and a.name not in whole]
         missing = [a for a in arrays if a not in derivation.adjoints and a != derivation.network.loss]
         derivation = derive(derivation.network, [*derivation.wrt, *missing]) if missing else derivation
         self.subject = Subject(derivation, values)
+        self._optimisers: dict[str, Subject] = {}
 
     def check(self, claim: str, notation: str = "") -> Verdict:
-        """The verdict on one claim, a text in which `notation` settles what is left open."""
+        """The verdict on one claim, a text in which `notation` settles what is left open.
+
+        What speaks of no array of the network and is the rule of an optimiser is judged as that.
+        """
+        verdict = _judged(self.subject, claim, notation)
+        if verdict.verdict != "not understood" or not _RULE.search(claim):
+            return verdict
+        own = str(self.subject.derivation.network.training.get("optimizer", "sgd"))
+        found = {name: _judged(self._optimiser(name), claim, notation) for name in dict.fromkeys((own, *OPTIMISERS))}
+        for wanted in (("proved", "agrees"), ("refuted",)):
+            for name, other in found.items():
+                if other.verdict in wanted:
+                    return replace(other, reading="; ".join(filter(None, (f"read as the update of {name}", other.reading))))
+        return verdict
+
+    def _optimiser(self, name: str) -> Subject:
+        if name not in self._optimisers:
+            self._optimisers[name] = Subject(derive(optimiser_network(name)))
+        return self._optimisers[name]
+
+
+# What the rules of optimisers speak of: a gradient, a moment, a weight, at a step.
+_RULE = re.compile(r"(?<![A-Za-z])(?:g|m|v|\\theta|θ)(?:\}?_\{?t|\[t|_t)|\\beta_|β_|β[₁₂]")
+
+
+def _judged(subject: Subject, claim: str, notation: str) -> Verdict:
+    try:
+        judge = Judge(subject, claim, read_settings(notation))
         try:
-            judge = Judge(self.subject, claim, read_settings(notation))
-            try:
-                outcome = judge.best()
-            except Misfit as problem:
-                return _misfit(judge, problem)
-            return _right(judge, outcome) if outcome.holds else _wrong(judge, outcome)
-        except SymbackpropError as problem:
-            return Verdict(claim, "not understood", reason=str(problem))
+            outcome = judge.best()
+        except Misfit as problem:
+            return _misfit(judge, problem)
+        return _right(judge, outcome) if outcome.holds else _wrong(judge, outcome)
+    except SymbackpropError as problem:
+        return Verdict(claim, "not understood", reason=str(problem))
 
 
 def _right(judge: Judge, outcome: Outcome) -> Verdict:

@@ -366,7 +366,7 @@ class Resolver:
         name, below = meaning.name, meaning.below
         axes = self.names.axes[name]
         self.used.add(name)
-        if node.end > 0 and not below and node.indices is None:
+        if node.end > 0 and node.indices is None and node.raised is None and (not below or self.names.is_optimiser):
             self.spelled.setdefault(name, self.source.whole[node.at : node.end])
         places: list[Node | None] = [None] * len(axes)
         batch = self.network.batch

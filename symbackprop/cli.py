@@ -61,8 +61,13 @@ def parser() -> argparse.ArgumentParser:
     derive.set_defaults(run=_derive)
 
     check = commands.add_parser("check", help="say whether claimed formulas are right")
-    check.add_argument("network", help=NETWORK_HELP)
-    check.add_argument("claims", nargs="+", metavar="CLAIM", help="such as 'dL/dz2[n,k] = (p[n,k] - y[n,k])/N'")
+    check.add_argument("network", nargs="?", help=f"{NETWORK_HELP}; or an optimiser's name; not needed where FILE says it")
+    check.add_argument("claims", nargs="*", metavar="CLAIM", help=r"such as 'dL/dz2 = (p - y)/N' or '\frac{\partial L}{\partial w} = …'")
+    check.add_argument("--file", type=Path, metavar="FILE", help="claims in TOML, or a Markdown or LaTeX document: all its equations")
+    check.add_argument("--values", type=Path, metavar="VALUES", help="inputs, targets and parameters for claims with numbers")
+    check.add_argument("--notation", default="", metavar="CHOICES", help="how claims are read, such as 'examples=one, delta=minus'")
+    check.add_argument("--report", type=Path, metavar="REPORT", help="write a web page with one line a claim, and points")
+    check.add_argument("--force", action="store_true", help="overwrite REPORT if it exists")
     check.add_argument("--json", action="store_true", help="print the verdicts as JSON")
     check.set_defaults(run=_check)
 
@@ -145,15 +150,39 @@ def _derive(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .check import check
-    from .derive import derive
+    from .check import Checker
+    from .claim_files import Entry, read_claims
+    from .files import refuse_existing, write_file
+    from .numbers import read_values
+    from .report import report
 
-    derivation = derive(options.network)
-    verdicts = [check(derivation, claim) for claim in options.claims]
+    if options.report is not None:
+        refuse_existing(options.report, options.force)
+    values = read_values(options.values) if options.values is not None else None
+    entries = [Entry(claim) for claim in options.claims]
+    entries += read_claims(options.file) if options.file is not None else []
+    if not entries:
+        raise SymbackpropError("there is no claim: give one, or --file FILE")
+    checkers: dict[str, Checker] = {}
+    verdicts: list[Any] = []
+    for entry in entries:
+        network = entry.network or options.network
+        if network is None:
+            raise SymbackpropError("say which network the claims are about: symbackprop check NETWORK …, or network = … in FILE")
+        if network not in checkers:
+            checkers[network] = Checker(network, values)
+        verdicts.append(checkers[network].check(entry.text, entry.notation or options.notation))
     if options.json:
-        print(json.dumps([dataclasses.asdict(v) for v in verdicts], indent=2, ensure_ascii=False))
+        shown = [{k: v for k, v in dataclasses.asdict(v).items() if k not in ("marked",)} for v in verdicts]
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif options.file is not None:
+        for entry, verdict in zip(entries, verdicts, strict=True):
+            print(f"{options.file}:{entry.line}: {entry.name + ': ' if entry.name else ''}{verdict}")
     else:
         print("\n".join(map(str, verdicts)))
+    if options.report is not None:
+        title = str(options.file.stem if options.file is not None else options.network)
+        write_file(options.report, report(entries, verdicts, title), options.force)
     found = {v.verdict for v in verdicts}
     return 2 if "not understood" in found else int("refuted" in found)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
-from .trees import ONE, Path, at, children, is_sum, nodes_of, put, renamed_tree, span_of, walk
+from .trees import ONE, Path, at, children, is_sum, letters_in, nodes_of, put, renamed_tree, span_of, walk
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Material:
     free: tuple[str, ...]
     left: tuple[str, ...]  # the letters of the other side
     neighbours: Mapping[str, tuple[str, ...]]  # arrays that could be mistaken for one another
+    factors: tuple[Node, ...] = ()  # what the right formula is a product of
 
 
 def _is_product(node: Node) -> bool:
@@ -120,7 +121,7 @@ def in_words(node: Node, material: Material) -> str:
         return f"the derivative of the activation, {text}"
     if isinstance(node, (Item, Name)):
         return material.words.get(node.name, text)
-    return text
+    return f"the factor {text}" if isinstance(node, Binary) else text
 
 
 def edits(tree: Node, material: Material) -> Iterator[Edit]:
@@ -134,6 +135,7 @@ def edits(tree: Node, material: Material) -> Iterator[Edit]:
     yield from _summed(tree, material)
     yield from _added(tree, material)
     yield from _powers(tree)
+    yield from _corrected(tree, material)
 
 
 def _scope(tree: Node, path: Path, material: Material) -> list[str]:
@@ -306,6 +308,8 @@ def _inserted(tree: Node, material: Material) -> Iterator[Edit]:
             candidates += [Apply(-1, f + "'", (e,)) for e in _elements(z, scope, material)]
         for name in material.axes:
             candidates += list(_elements(name, scope, material))
+        known = {*material.axes, *material.letters.values()}
+        candidates += [f for f in material.factors if letters_in(f) - known <= set(scope)]
         for candidate in candidates:
             new = put(tree, root, Binary(node.at, "*", node, candidate, end=node.end))
             yield Edit(
@@ -435,6 +439,23 @@ def _powers(tree: Node) -> Iterator[Edit]:
             yield Edit(put(tree, path, new), "the square is missing", span_of(node))
             if isinstance(node, Apply) and node.name == "sqrt":
                 yield Edit(put(tree, path, node.arguments[0]), "the square root does not belong here", span_of(node))
+
+
+def _corrected(tree: Node, material: Material) -> Iterator[Edit]:
+    """What optimisers add: a small constant below the line, a root, the power t of a constant."""
+    if "g" not in material.axes or "w_before" not in material.axes:
+        return
+    for path, node in walk(tree):
+        if isinstance(node, (Item, Name, Apply, Binary)) and not is_sum(node):
+            text = text_of(node, material)
+            if "epsilon" in material.axes:
+                new = Binary(node.at, "+", node, Name(-1, "epsilon"), end=node.end)
+                yield Edit(put(tree, path, new), f"the small constant epsilon is missing beside {text}", span_of(node))
+            root = Apply(node.at, "sqrt", (node,), end=node.end)
+            yield Edit(put(tree, path, root), f"the square root of {text} is missing", span_of(node))
+        if isinstance(node, Name) and "t" in material.axes and node.name in material.axes:
+            new = Binary(node.at, "^", node, Name(-1, "t"), end=node.end)
+            yield Edit(put(tree, path, new), f"the power t of {text_of(node, material)} is missing", span_of(node))
 
 
 def _shown(letter: str) -> str:

@@ -106,11 +106,21 @@ class Judge:
         self.names, self.evidence = subject.names, subject.evidence
         self.text: Text = cut(claim)
         self.names.variables = {}
-        self.names.ahead = self.ahead = self._is_update()
+        self.names.ahead = self.ahead = not self.names.is_optimiser and self._is_update()
         self.trees = read_sides(self.text, self.names)
+        self.names.times = self._times()
         self.names.variables = self.variables = self._variables()
 
     # ------------------------------------------------------------------ what kind of claim
+
+    def _times(self) -> dict[str, tuple[int, ...]]:
+        """The times at which a claim about an optimiser speaks of each state."""
+        found: dict[str, set[int]] = {}
+        if self.names.is_optimiser:
+            states = [s for side in self.trees for s in maths_symbols(side[0]) if s.accent != "hat"]
+            for state in filter(None, map(self.names.state_of, states)):
+                found.setdefault(state[0], set()).add(state[1])
+        return {k: tuple(sorted(v)) for k, v in found.items()}
 
     def _is_update(self) -> bool:
         first = self.text.sides[0].text
@@ -229,6 +239,7 @@ class Judge:
         """Whether the claim holds in the notation that these settings make, in one of its first readings."""
         judge = object.__new__(Judge)
         judge.__dict__ |= self.__dict__
+        self.names.times = judge._times()
         judge.settled = {**self.settled, **settings}
         self.names.variables, self.names.ahead = judge.variables, judge.ahead
         try:

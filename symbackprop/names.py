@@ -46,6 +46,20 @@ PREDICTIONS = ("p", "o", "q", "yhat", "y_hat", "ypred", "y_pred", "pred", "out",
 TARGETS = ("t", "target", "label", "d", "ℓ", "y", "y_true")
 RATES = ("η", "α", "eta", "alpha", "lr", "γ", "gamma", "learning_rate", "ε", "μ", "λ")
 _BEFORE = {"z": ("net", "s", "in", "u", "net_in", "pre", "h"), "a": ("out", "o", "h", "x", "y")}
+# How the states and constants of optimisers are called.
+_STATES: Mapping[str, tuple[str, ...]] = {
+    "w": ("w", "W", "θ", "theta", "x", "p", "φ"),
+    "g": ("g", "grad", "G"),
+    "m": ("m", "M"),
+    "v": ("v", "V", "u", "s", "r", "E", "velocity"),
+}
+_CONSTANTS = (
+    (("η", "α", "lr", "γ", "eta", "alpha"), "eta"),
+    (("μ", "γ", "β", "ρ", "m"), "mu"),
+    (("ρ", "β", "γ", "α"), "rho"),
+    (("λ", "lambda", "wd"), "decay"),
+    (("ε", "eps", "ϵ", "δ"), "epsilon"),
+)
 GENERIC = ("σ", "f", "g", "φ", "ϕ", "h", "ψ", "sigma", "phi", "act")
 SPELLED = {
     "σ": "sigmoid",
@@ -123,6 +137,9 @@ class Names:
         self.jacobians: dict[tuple[str, str], Jacobian] = {}
         self.constants = {n for n, _ in network.constants}
         self.ahead = False  # whether the claim is an update
+        # In an optimiser's network: which of a claim's times (-1 for t-1, …) is before the step and which after.
+        self.is_optimiser = any(a.name.endswith("_before") for a in network.arrays)
+        self.times: dict[str, tuple[int, ...]] = {}
 
     # ------------------------------------------------------------------ for the reader
 
@@ -131,6 +148,8 @@ class Names:
         """Every name that a run of letters may be made of."""
         names = {*self.axes, *self.aliases, *self.functions, *BUILT_IN, *self.size_of, *self.size_of.values(), *self.constants}
         names |= {n.rstrip("'") for n in names}
+        if self.is_optimiser:
+            names |= {n for s in _STATES.values() for n in s} | {n for s, _ in _CONSTANTS for n in s}
         names |= {"η", "α", "lr", "sech", "coth", "sgn", "ln", "diag", "softmax", "ReLU", "𝟏"}
         names |= {n[0].swapcase() + n[1:] for n in self.axes if n[0].isalpha()}
         return frozenset(names)
@@ -235,7 +254,35 @@ class Names:
                 seen.add(key)
                 yield meaning
 
+    def state_of(self, s: Symbol) -> tuple[str, int] | None:
+        """The state of an optimiser that a symbol names, and the time that it speaks of; 0 where it names none."""
+        base = next((k for k, names in _STATES.items() if s.name in names and (k in self.axes or k == "w")), None)
+        if base is None:
+            return None
+        text = s.below_text or _plain(s.layer) or _plain(s.raised)
+        offset = {"": 0, "t": 0, "t-1": -1, "t+1": 1, "k": 0, "k-1": -1, "k+1": 1, "new": 1, "old": -1}.get(text)
+        return None if offset is None else (base, offset)
+
+    def _states(self, s: Symbol) -> Iterator[Meaning]:
+        """The names of an optimiser: weight, gradient and moments before and after the step, and its constants."""
+        found = self.state_of(s)
+        if found is not None:
+            base, offset = found
+            power = s.raised if s.below_text or s.layer is not None else None
+            times = self.times.get(base, ())
+            after = offset == max(times, default=0) and (len(times) > 1 or offset >= 0)
+            name = f"{base}_hat" if s.accent == "hat" else base if base == "g" or after else f"{base}_before"
+            if name in self.axes:
+                yield Meaning(name, power=power)
+            return
+        plain = replace(s, below=(), below_text="") if s.below_text in ("t", "k") else s
+        for base in (*self._spellings(plain.name), *(c for names, c in _CONSTANTS if plain.name in names and c in self.axes)):
+            yield from self._by_base(plain, base, None, None, None)
+
     def _arrays(self, s: Symbol, reading: Reading | None) -> Iterator[Meaning]:
+        if self.is_optimiser:
+            yield from self._states(s)
+            return
         if s.accent == "hat":
             yield from self._hatted(s)
             return

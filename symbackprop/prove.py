@@ -24,6 +24,7 @@ from .simplify import collected
 from .write import Writer
 
 _SECONDS = 4.0  # for the proof of one claim
+_DEFINITIONS = 8  # that are put in
 
 
 def prove(judge: Judge, case: Case) -> tuple[bool, str | None]:
@@ -103,25 +104,32 @@ class _Prover:
         return equation
 
     def _vanishes(self, equation: Equation) -> bool:
-        swap: dict[Expr, Expr] = {}
-        forward = {e.name: e for e in self.network.equations if len(e.terms) == 1 and not e.terms[0].over}
-        for attempt in range(3):
-            if time.monotonic() > self.until:
+        if self._is_zero(equation, unfold=False) or self._is_zero(equation, unfold=True):
+            return True
+        # Definitions are put in one after the other, from the output backwards: a = sigmoid(z).
+        order = {e.name: k for k, e in enumerate(self.network.equations) if len(e.terms) == 1 and not e.terms[0].over}
+        for _ in range(_DEFINITIONS):
+            inside = [e for t in equation.terms for e in t.body.atoms(Element) if e.name in order]
+            if not inside or time.monotonic() > self.until:
                 return False
-            plain = replace(
-                equation, terms=tuple(replace(t, body=self._plain(t.body, swap, attempt > 0)) for t in equation.terms)
-            )
-            if all(clean(rationally(t.body, "expand")) == 0 for t in collected(_canonical(self._at_indicators(plain))).terms):
-                return True
-            if attempt == 0:
-                continue
-            # once more with element-wise definitions put in: a = sigmoid(z)
+            last = max(inside, key=lambda e: order[e.name]).name
+            d = next(e for e in self.network.equations if e.name == last)
+            terms: list[Term] = []
             for t in equation.terms:
-                for e in t.body.atoms(Element):
-                    if e.name in forward:
-                        d = forward[e.name]
-                        swap[e] = d.terms[0].body.xreplace(dict(zip(d.target.indices, e.indices, strict=True)))
+                own = [e for e in t.body.atoms(Element) if e.name == last]
+                swap = {e: d.terms[0].body.xreplace(dict(zip(d.target.indices, e.indices, strict=True))) for e in own}
+                terms.append(replace(t, body=cast(Expr, t.body.xreplace(dict(swap)))))
+            equation = replace(equation, terms=tuple(terms))
+            if self._is_zero(equation, unfold=True):
+                return True
         return False
+
+    def _is_zero(self, equation: Equation, unfold: bool) -> bool:
+        """Whether the terms of an equation cancel, with functions written out or as they are."""
+        if time.monotonic() > self.until:
+            return False
+        plain = replace(equation, terms=tuple(replace(t, body=self._plain(t.body, unfold)) for t in equation.terms))
+        return all(clean(rationally(t.body, "expand")) == 0 for t in collected(_canonical(self._at_indicators(plain))).terms)
 
     def _at_indicators(self, equation: Equation) -> Equation:
         """A sum over a letter that an indicator pins down is its one term; the condition of a claim pins letters as well."""
@@ -153,8 +161,7 @@ class _Prover:
             return cast(Expr, body.xreplace({sympy.Eq(one, other): sympy.false, sympy.Eq(other, one): sympy.false}).doit())
         return body
 
-    def _plain(self, body: Expr, swap: Mapping[Expr, Expr], unfold: bool) -> Expr:
-        body = cast(Expr, body.xreplace(dict(swap)))
+    def _plain(self, body: Expr, unfold: bool) -> Expr:
         return clean(unfold_calls(resolve(body, self.functions), self.functions)) if unfold else body
 
     def _by_exponentials(self, equation: Equation, one: tuple[Term, ...], other: tuple[Term, ...]) -> tuple[bool, str | None]:

@@ -95,6 +95,17 @@ def wrong_shapes(judge: Judge, problem: Misfit) -> Found:
     return Found(f"{problem.message}; {words}", None, None, mended or span, correct or _first_side(judge), _settled(judge))
 
 
+def array_cause(judge: Judge, case: Case, values: Sequence[np.ndarray]) -> str | None:
+    """What is wrong with arrays, one for each point, that should have been the first side of a claim."""
+    diagnosis = _Diagnosis(judge, case, 0)
+    diagnosis.__dict__["claimed"] = [np.asarray(v, dtype=float) for v in values]
+    named = diagnosis.named(None)
+    if named is not None and named[1]:
+        return named[1]
+    found = diagnosis.missing_terms() or diagnosis.by_chain_rule()
+    return found.words if found is not None else None
+
+
 # ---------------------------------------------------------------------- constants
 
 
@@ -226,7 +237,7 @@ class _Diagnosis:
             return Found(plain[1], plain[0], self._rescaled(plain[0]), self.side_span())
         found = self._by_places() or self._by_edits()
         if found is None:
-            found = self._missing_terms() or self._by_chain_rule() or self._by_two_edits() or self._by_powers()
+            found = self.missing_terms() or self.by_chain_rule() or self._by_two_edits() or self._by_powers()
         return found
 
     def _rescaled(self, ratio: str) -> Node | None:
@@ -267,9 +278,12 @@ class _Diagnosis:
         case = self.case
         used = {n.name for t in (self.tree, self.truth) for n in nodes_of(t) if isinstance(n, (Item, Name))}
         axes = {a.name: tuple(names.size_of[i] for i in a.axes) for a in network.arrays if a.name != network.loss}
+        if not _is_plain_derivative(self.truth, names):
+            # what an equation defines is no part of its right side
+            axes = {n: s for n, s in axes.items() if n not in names_in(self.truth)}
         if len(axes) > 24:
             axes = {n: s for n, s in axes.items() if n in self._near(used)}
-        for n in used:
+        for n in sorted(names_in(self.tree)):
             if n in names.axes:
                 axes.setdefault(n, tuple(names.size_of.get(i.rstrip("'"), "?") for i in names.axes[n]))
         for a in list(axes):
@@ -311,7 +325,14 @@ class _Diagnosis:
         batch = network.batch
         if case.one and batch is not None:
             left = (*left, *(i for i in case.free if case.letters[i] == names.size_of[batch]))
-        return Material(axes, case.letters, activations, words, shown, case.free, left, neighbours)
+        return Material(axes, case.letters, activations, words, shown, case.free, left, neighbours, self._factors)
+
+    @cached_property
+    def _factors(self) -> tuple[Node, ...]:
+        """The sums that the right formula has as factors, such as 1 - a² or 1 - β."""
+        right = derived(self.judge, self.case, self.truth)
+        sums = {f for t in right.terms for f in sympy.Mul.make_args(t.body) if isinstance(f, sympy.Add)} if right else set[Expr]()
+        return tuple(tree_of(Writer().expression(f)) for f in sorted(sums, key=str))
 
     @property
     def _differentiated(self) -> str | None:
@@ -377,7 +398,8 @@ class _Diagnosis:
 
     # ------------------------------------------------------------------ terms of the truth that the claim lacks
 
-    def _missing_terms(self) -> Found | None:
+    def missing_terms(self) -> Found | None:
+        """The terms of the truth that the claim lacks, or has with the wrong sign."""
         steps = self._own_steps()
         if not 1 < len(steps) <= 8:
             return None
@@ -441,7 +463,7 @@ class _Diagnosis:
 
     # ------------------------------------------------------------------ the chain rule with a step gone wrong
 
-    def _by_chain_rule(self) -> Found | None:
+    def by_chain_rule(self) -> Found | None:
         """What the claim is: the derivative with a step left out, or with the activation's derivative gone wrong."""
         derivation = self.names.derivation
         target = self._differentiated
