@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from .emit import emit
     from .explain import explain
     from .notation import Derivation, Network
-    from .verify import Verification, assert_formula, verify
     from .second import gauss_newton_product, hessian_diagonal, hessian_product, jacobian, vector_jacobian
+    from .verify import Verification, assert_formula, verify
 
 __version__ = "0.1.0"
 __all__ = [

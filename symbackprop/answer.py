@@ -17,7 +17,7 @@ from .judge import Case, Judge
 from .latex import LatexWriter, latex_name
 from .matrix import matrix_equation
 from .notation import Element, Equation, Term, index, size_symbol
-from .parse import Apply, Binary, Item, Name, Negate, Node
+from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .write import Style, Writer, style_of
 
 
@@ -53,9 +53,12 @@ def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
             return None
         equation = found
     letters = [i for i in (truth.indices if isinstance(truth, Item) else ())]
-    if not all(isinstance(i, Name) for i in letters):
+    if not all(isinstance(i, (Name, Number)) for i in letters):
         return None
-    swap = {a: index(i.name) for a, i in zip(equation.target.letters, letters, strict=True) if isinstance(i, Name)}
+    places = [
+        index(i.name) if isinstance(i, Name) else sympy.Integer(int(i.value)) for i in letters if isinstance(i, (Name, Number))
+    ]
+    swap = dict(zip(equation.target.letters, places, strict=True))
     terms = tuple(_renamed(replace(t, body=t.body * scale), swap) for t in equation.terms)
     return Equation(Element(equation.name, *swap.values()), terms)
 
@@ -87,6 +90,9 @@ def _renamed(term: Term, swap: dict[Any, Any]) -> Term:
 
 def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | None:
     """An equation in the claim's notation: LaTeX or text, matrices or indices, its letters and its names."""
+    sign = "="
+    if judge.text.sets:
+        sign = re.search(r":=|←|\\leftarrow|\\gets", judge.claim)[0]  # type: ignore[index]
     names, network = judge.names, judge.names.network
     latex = "\\" in judge.claim
     style = style_of(network, names.adjoints)
@@ -119,15 +125,15 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
                 judge, equation, plain, latex
             )
             if matrix is not None:
-                return f"{left} = {matrix.partition(' = ')[2]}"
+                return f"{left} {sign} {matrix.partition(' = ')[2]}"
         own = ",".join(letters.get(i, i) for i in case.free)
         left = f"{left}_{{{own}}}" if latex else f"{left}[{own}]"
         if latex and "frac" in left:
             return None
     writer = LatexWriter(styled) if latex else Writer(styled)
     if latex:
-        return f"{left} = {writer.terms(terms)}"
-    return f"{left} = {_text(writer, terms, case)}"
+        return f"{left} {sign} {writer.terms(terms)}"
+    return f"{left} {sign} {_text(writer, terms, case)}"
 
 
 def _only_examples(names: Any, case: Case) -> bool:
@@ -152,12 +158,15 @@ def _text(writer: Writer, terms: Sequence[Term], case: Case) -> str:
     text = writer.terms(terms)
     if case.one:
         # one example: its index is not written, in formula text either
-        text = re.sub(r"\[\]", "", text)
+        text = re.sub(r"(?<=[\w'])\[([^\W\d_]+(?:,[^\W\d_])*)\]", lambda m: "_" + m[1].replace(",", ""), text)
+        text = re.sub(r"(?<=[\w'])\[([^\]<>=]+)\]", r"_{\1}", text)
     return text
 
 
 def _spellings(judge: Judge, case: Case, latex: bool) -> Iterator[tuple[str, str]]:
     """The names that the claim itself uses."""
+    if "eta" in case.resolver.spelled:
+        yield "eta", case.resolver.spelled["eta"].strip()
     if judge.names.is_optimiser:
         for name in judge.names.axes:
             base = name.removesuffix("_before").removesuffix("_hat")

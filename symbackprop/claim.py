@@ -97,6 +97,8 @@ class Resolver:
     def _letter(self, node: Node, axis: str, moved: bool = False) -> Node:
         """An index at an axis: a letter that stands there alone learns how far it runs."""
         name = self.letter_name(node)
+        if name is not None and name not in self.bound and self.names.is_size(name):
+            return Name(node.at, name, end=node.end)  # T-1, the last place
         if name is not None and (name in self.bound or not self.names.is_scalar(name)):
             wanted = self.names.size_of[base_name(axis)]
             if moved:
@@ -172,8 +174,8 @@ class Resolver:
 
     def _binary(self, node: Binary) -> Value:
         if node.operator in COMPARISONS:
-            left, right = (self._scalar(n) for n in (node.left, node.right))
-            return Value(Binary(node.at, node.operator, left, right, end=node.end))
+            test = self._test(node)
+            return replace(test, node=indicator(test.node, node))  # (z > 0) as a number
         if node.operator == "^":
             if isinstance(node.left, Symbol) and node.left.name == "e" and self.names.is_free("e"):
                 power = self.value(node.right)
@@ -194,10 +196,28 @@ class Resolver:
                 return self._matrix(left, right, node)
         try:
             return self._matrix(left, right, node)
-        except Misfit:
+        except Misfit as problem:
             if node.operator == "@":
                 raise
-            return self._elementwise("*", left, right, node)
+            try:
+                return self._elementwise("*", left, right, node)
+            except Misfit:
+                raise problem from None
+
+    def _test(self, node: Node) -> Value:
+        """A comparison, for every element."""
+        if not isinstance(node, Binary) or node.operator not in COMPARISONS:
+            raise self.error("a comparison belongs here, such as z > 0", node)
+        left, right = (self._plain_or_letter(n) for n in (node.left, node.right))
+        return self._elementwise(node.operator, left, right, node)
+
+    def _plain_or_letter(self, node: Node) -> Value:
+        if isinstance(node, Symbol) and (name := self.letter_name(node)) is not None and self.names.is_free(name):
+            if not self.names.is_size(name):
+                if name not in self.bound:
+                    self.letters.setdefault(name)
+                return Value(Name(node.at, name, end=node.end))
+        return self.value(node)
 
     def fits(self, a: str, b: str) -> bool:
         """Whether two axes have the same size."""
@@ -284,6 +304,8 @@ class Resolver:
             return replace(power, node=Apply(node.at, "exp", (power.node,), end=node.end))
         if (update := self._update(node)) is not None:
             return update
+        if name is not None and self.names.is_size(name):
+            return Value(Name(node.at, name, end=node.end))
         problem: FormulaError | None = None
         for meaning in self._likeliest(node):
             try:
@@ -336,9 +358,10 @@ class Resolver:
     def _kronecker(self, node: Symbol) -> Value:
         inside = node.below or node.indices or ()
         if node.name == "𝟏" and node.indices and len(node.indices) == 1 and isinstance(node.indices[0], Binary):
-            test = self.value(node.indices[0]).node
-        elif len(inside) == 1 and isinstance(inside[0], Binary):
-            test = self.value(inside[0]).node
+            made = self._test(node.indices[0])
+            return replace(made, node=indicator(made.node, node))
+        if len(inside) == 1 and isinstance(inside[0], Binary):
+            test = self._test(inside[0]).node
         elif len(inside) == 2:
             letters = [self.letter_name(i) for i in inside]
             for letter in letters:
@@ -418,6 +441,9 @@ class Resolver:
             chosen = rest
         elif len(below) < len(axes):
             letters = [self.letter_name(i) or _first_letter(i) for i in below]
+            if len(below) == len(rest) and batch in axes:
+                # z_k: one example is meant
+                raise self.error(f"say which example: {name} has the axes [{','.join(axes)}]", node)
             chosen = [axes.index(i) for i in letters if i in axes]
             if len(chosen) != len(below):
                 given = f"{len(below)} {'index' if len(below) == 1 else 'indices'}"
@@ -440,6 +466,7 @@ class Resolver:
             return Value(tree)
         constant = self.names.constant(node, self.reading)
         if constant is not None:
+            self.spelled.setdefault(constant, self.source.whole[node.at : node.end])
             tree = Name(node.at, constant, end=node.end)
             if node.raised is not None:
                 tree = Binary(node.at, "^", tree, self.value(node.raised).node, end=node.end)
@@ -491,10 +518,17 @@ class Resolver:
         name = self.names.function(head)
         if head.name in ("sum", "mean") and (node.options or len(node.arguments) == 1):
             return self._total(node)
-        if head.name == "dot" and len(node.arguments) == 2:
+        if head.name in ("dot", "matmul") and len(node.arguments) == 2:
             return self._matrix(*map(self.value, node.arguments), node)
+        if head.name == "outer" and len(node.arguments) == 2:
+            one, other = map(self.value, node.arguments)
+            return self._matrix(replace(one, row=False), replace(other, row=True), node)
+        if head.name == "multiply" and len(node.arguments) == 2:
+            return self._elementwise("*", *map(self.value, node.arguments), node)
         if head.name == "where":
-            test, then, other = (self.value(a) for a in node.arguments)
+            if len(node.arguments) != 3:
+                raise self.error("'where' takes a condition and two values: where(z > 0, z, 0)", node)
+            test, then, other = self._test(node.arguments[0]), *(self.value(a) for a in node.arguments[1:])
             return self._joined("where", (test, then, other), node)
         arguments = tuple(map(self.value, node.arguments))
         if head.name == "diag" and len(arguments) == 1 and len(arguments[0].axes) == 1:
@@ -583,7 +617,7 @@ class Resolver:
         free_before = dict(self.letters)
         self.bound += names
         inner = self.value(node.body)
-        condition = self.value(node.condition).node if node.condition is not None else None
+        condition = self._test(node.condition).node if node.condition is not None else None
         tree = inner.node
         if condition is not None:
             tree = Binary(node.at, "*", tree, indicator(condition, node), end=node.end)
@@ -621,16 +655,9 @@ class Resolver:
             if condition is None or value is None:
                 value = inner.node
             else:
-                value = Apply(node.at, "where", (self._scalar(condition), inner.node, value), end=node.end)
+                value = Apply(node.at, "where", (self._test(condition).node, inner.node, value), end=node.end)
         assert value is not None
         return Value(value)
-
-    def _scalar(self, node: Node) -> Node:
-        if isinstance(node, Symbol) and (name := self.letter_name(node)) is not None and self.names.is_free(name):
-            if name not in self.bound:
-                self.letters.setdefault(name)
-            return Name(node.at, name, end=node.end)
-        return self.value(node).node
 
     # ------------------------------------------------------------------ derivatives
 
@@ -656,6 +683,13 @@ class Resolver:
                 raise self.error("name the array to differentiate with respect to", symbol)
             if isinstance(element, Name):
                 element = Item(element.at, element.name, (), end=element.end)
+            batch = self.names.network.batch
+            shared = [(a, b) for a in value.axes for b in target.axes if base_name(a) == base_name(b) == batch]
+            if shared:
+                # the examples stand once: each has a derivative of its own
+                a, b = shared[0]
+                element = replace(element, indices=tuple(renamed_tree(i, {b: a}) for i in element.indices))
+                target = replace(target, axes=tuple(i for i in target.axes if i != b))
             tree = self.names.derivative(value.node, element, node, self)
             value = Value(tree, (*value.axes, *target.axes))
         return value
@@ -714,6 +748,7 @@ def _reciprocal(name: str, power: int = 1) -> Any:
 
 
 _REWRITTEN: Mapping[str, Any] = {
+    "square": lambda a: Binary(a.at, "^", a, number(2), end=a.end),
     "sech": _reciprocal("cosh"),
     "coth": _reciprocal("tanh"),
     "ln": lambda a: Apply(a.at, "log", (a,), end=a.end),

@@ -17,7 +17,6 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .errors import FileError, FormulaError, Place
 
@@ -109,7 +108,9 @@ def _from_document(path: Path, text: str) -> Iterator[Entry]:
                 skip = True
             else:
                 known = "network = …, notation = … or skip"
-                raise FormulaError(f"'{found['key']}' is no directive; {known}", _place(path, text, _line(text, found.start()), 1))
+                raise FormulaError(
+                    f"'{found['key']}' is no directive; {known}", _place(path, text, _line(text, found.start()), 1)
+                )
             continue
         body = next((found[g] for g in ("double", "bracket", "body", "inline") if found[g] is not None), None)
         if body is None or not re.search(r"(?<![<>!:\\])=", body):

@@ -62,10 +62,16 @@ def parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="say whether claimed formulas are right")
     check.add_argument("network", nargs="?", help=f"{NETWORK_HELP}; or an optimiser's name; not needed where FILE says it")
-    check.add_argument("claims", nargs="*", metavar="CLAIM", help=r"such as 'dL/dz2 = (p - y)/N' or '\frac{\partial L}{\partial w} = …'")
-    check.add_argument("--file", type=Path, metavar="FILE", help="claims in TOML, or a Markdown or LaTeX document: all its equations")
+    check.add_argument(
+        "claims", nargs="*", metavar="CLAIM", help=r"such as 'dL/dz2 = (p - y)/N' or '\frac{\partial L}{\partial w} = …'"
+    )
+    check.add_argument(
+        "--file", type=Path, metavar="FILE", help="claims in TOML, or a Markdown or LaTeX document: all its equations"
+    )
     check.add_argument("--values", type=Path, metavar="VALUES", help="inputs, targets and parameters for claims with numbers")
-    check.add_argument("--notation", default="", metavar="CHOICES", help="how claims are read, such as 'examples=one, delta=minus'")
+    check.add_argument(
+        "--notation", default="", metavar="CHOICES", help="how claims are read, such as 'examples=one, delta=minus'"
+    )
     check.add_argument("--report", type=Path, metavar="REPORT", help="write a web page with one line a claim, and points")
     check.add_argument("--force", action="store_true", help="overwrite REPORT if it exists")
     check.add_argument("--json", action="store_true", help="print the verdicts as JSON")

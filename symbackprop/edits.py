@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
@@ -38,6 +38,10 @@ class Material:
     left: tuple[str, ...]  # the letters of the other side
     neighbours: Mapping[str, tuple[str, ...]]  # arrays that could be mistaken for one another
     factors: tuple[Node, ...] = ()  # what the right formula is a product of
+    functions: tuple[str, ...] = ()  # of which a claim about a function speaks
+    variables: tuple[str, ...] = ()  # what they are functions of
+    stems: Mapping[str, str] = field(default_factory=dict[str, str])  # a letter for each size
+    calls: tuple[tuple[str, str], ...] = ()  # functions that the network applies to arrays within longer formulas
 
 
 def _is_product(node: Node) -> bool:
@@ -99,7 +103,7 @@ def text_of(node: Node, material: Material) -> str:
         case Apply(name=name, arguments=arguments):
             return f"{name}({text_of(arguments[-1], material)})"
         case Number(value=value):
-            return str(value)
+            return str(value) if value.denominator < 10 else f"{float(value):g}"
         case Negate(operand=operand):
             return f"-{text_of(operand, material)}"
         case Binary(operator=operator, left=left, right=right):
@@ -128,14 +132,83 @@ def edits(tree: Node, material: Material) -> Iterator[Edit]:
     """All single edits of a tree, the usual slips first."""
     yield from _misplaced_primes(tree, material)
     yield from _exchanged(tree, material)
+    yield from _indexed(tree, material)
     yield from _removed(tree, material)
     yield from _turned(tree, material)
+    yield from _powers(tree)
+    yield from _applied(tree, material)
     yield from _inserted(tree, material)
-    yield from _indexed(tree, material)
     yield from _summed(tree, material)
     yield from _added(tree, material)
-    yield from _powers(tree)
+    yield from _replaced(tree, material)
+    yield from _all_places(tree, material)
     yield from _corrected(tree, material)
+
+
+def _applied(tree: Node, material: Material) -> Iterator[Edit]:
+    """`z(1 - z)` for `σ(z)(1 - σ(z))`, and the other way round."""
+    for f in material.functions:
+        for variable in material.variables:
+            new = tree
+            for path, node in list(walk(tree)):
+                if isinstance(node, Name) and node.name == variable:
+                    new = put(new, path, Apply(node.at, f, (node,), end=node.end))
+            plain = material.shown.get(variable, variable)
+            yield Edit(new, f"{plain} stands where {f}({plain}) belongs: the argument is the input, not the output")
+            new = tree
+            for path, node in sorted(walk(tree), key=lambda p: -len(p[0])):
+                if isinstance(node, Apply) and node.name == f:
+                    new = put(new, path, node.arguments[0])
+            yield Edit(new, f"{f}({plain}) stands where {plain} belongs")
+
+
+def _replaced(tree: Node, material: Material) -> Iterator[Edit]:
+    """One array at one place for any other that fits the letters there, or for a function of it; one gate for all of them."""
+    for path, node in walk(tree):
+        if not isinstance(node, (Item, Name)) or node.name not in material.axes:
+            continue
+        for f, z in material.calls:
+            if z == node.name:
+                new = Apply(node.at, f, (node,), end=node.end)
+                words = f"{text_of(node, material)} stands where {text_of(new, material)} belongs"
+                yield Edit(put(tree, path, new), words, span_of(node))
+        scope = _scope(tree, path, material)
+        for other in material.axes:
+            if other != node.name and other not in material.neighbours.get(node.name, ()):
+                for new in _elements(other, scope, material):
+                    words = f"{text_of(node, material)} stands where {in_words(new, material)} belongs"
+                    yield Edit(put(tree, path, replace(new, at=node.at, end=node.end)), words, span_of(node))
+
+
+def _all_places(tree: Node, material: Material) -> Iterator[Edit]:
+    """A number as an index where the sum over all of that axis belongs."""
+    for root, node in product_roots(tree):
+        numbers = {i.value for n in nodes_of(node) if isinstance(n, Item) for i in n.indices if isinstance(i, Number)}
+        for value in sorted(numbers):
+            for size in dict.fromkeys(
+                s
+                for n in nodes_of(node)
+                if isinstance(n, Item) and n.name in material.axes
+                for i, s in zip(n.indices, material.axes[n.name], strict=True)
+                if isinstance(i, Number) and i.value == value
+            ):
+                stem = next((i for i, s in material.letters.items() if s == size), None) or material.stems.get(size)
+                if stem is None:
+                    continue
+                letter = stem + "'" * 50
+                new = node
+                for path, inner in list(walk(node)):
+                    if isinstance(inner, Item):
+                        indices = tuple(
+                            Name(-1, letter) if isinstance(i, Number) and i.value == value else i for i in inner.indices
+                        )
+                        new = put(new, path, replace(inner, indices=indices))
+                total = Apply(node.at, "sum", (Name(-1, letter), new), end=node.end)
+                yield Edit(
+                    put(tree, root, total),
+                    f"the sum over all {size} places is missing: only number {value} is there",
+                    span_of(node),
+                )
 
 
 def _scope(tree: Node, path: Path, material: Material) -> list[str]:
@@ -304,6 +377,9 @@ def _inserted(tree: Node, material: Material) -> Iterator[Edit]:
     for root, node in product_roots(tree):
         scope = _scope(tree, root, material)
         candidates: list[Node] = []
+        for f, z in material.calls if material.axes else ():
+            for element in _elements(z, scope, material):
+                candidates += [Apply(-1, f + "'", (element,)), Apply(-1, f, (element,))]
         for f, z, _ in material.activations if material.axes else ():
             candidates += [Apply(-1, f + "'", (e,)) for e in _elements(z, scope, material)]
         for name in material.axes:
@@ -319,13 +395,35 @@ def _inserted(tree: Node, material: Material) -> Iterator[Edit]:
 
 def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
     """Indices in another order, of another letter, or one step away."""
+    numbers = sorted({i.value for n in nodes_of(tree) if isinstance(n, Item) for i in n.indices if isinstance(i, Number)})
+    for old, other in itertools.permutations(dict.fromkeys((*numbers, *(v + s for v in numbers for s in (1, -1)))), 2):
+        if old not in numbers or other < 0:
+            continue
+        whole = tree
+        for path, node in list(walk(tree)):
+            if isinstance(node, Item):
+                turned = tuple(replace(i, value=other) if isinstance(i, Number) and i.value == old else i for i in node.indices)
+                one = replace(node, indices=turned)
+                whole = put(whole, path, one)
+                if one != node:
+                    yield Edit(put(tree, path, one), f"{text_of(node, material)} stands at the wrong index", span_of(node))
+        yield Edit(whole, f"the index {old + 1} should be {other + 1}")
+        swapped = tree
+        for path, node in list(walk(tree)):
+            if isinstance(node, Item):
+                values = {old: other, other: old}
+                turned = tuple(
+                    replace(i, value=values.get(i.value, i.value)) if isinstance(i, Number) else i for i in node.indices
+                )
+                swapped = put(swapped, path, replace(node, indices=turned))
+        yield Edit(swapped, "the indices are exchanged: it is transposed")
     for path, node in walk(tree):
         if not isinstance(node, Item):
             continue
         text = text_of(node, material)
         if len(node.indices) > 1:
-            for order in itertools.permutations(range(len(node.indices))):
-                if order != tuple(range(len(node.indices))) and len(node.indices) <= 3:
+            for order in _orders(len(node.indices)):
+                if order != tuple(range(len(node.indices))):
                     turned = replace(node, indices=tuple(node.indices[k] for k in order))
                     yield Edit(put(tree, path, turned), f"the indices of {text} are exchanged: it is transposed", span_of(node))
         scope = _scope(tree, path, material)
@@ -343,6 +441,15 @@ def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
             yield Edit(
                 put(tree, path, replace(node, indices=swapped)), f"{text}: the index is the other way round", span_of(node)
             )
+        if any(isinstance(i, Binary) for i in node.indices):
+            for stride in (2, 3):
+                wide = tuple(
+                    replace(i, left=Binary(i.at, "*", Number(-1, Fraction(stride)), i.left, end=i.end))
+                    if isinstance(i, Binary) and i.operator == "+" and isinstance(i.left, Name)
+                    else i
+                    for i in node.indices
+                )
+                yield Edit(put(tree, path, replace(node, indices=wide)), f"{text}: the stride {stride} is missing", span_of(node))
         for k, i in enumerate(node.indices):
             if isinstance(i, Name) and i.name in material.letters:
                 for other in scope:
@@ -364,6 +471,17 @@ def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
                 for moved, words in ((turned, "the window runs the other way"), (swapped, "the index is the other way round")):
                     new = replace(node, indices=(*node.indices[:k], moved, *node.indices[k + 1 :]))
                     yield Edit(put(tree, path, new), f"{text}: {words}", span_of(node))
+
+
+def _orders(count: int) -> Iterator[tuple[int, ...]]:
+    """Orders of indices: all of up to three, pairs exchanged of more."""
+    if count <= 3:
+        yield from itertools.permutations(range(count))
+        return
+    for a, b in itertools.combinations(range(count), 2):
+        order = list(range(count))
+        order[a], order[b] = b, a
+        yield tuple(order)
 
 
 def _summed(tree: Node, material: Material) -> Iterator[Edit]:
@@ -434,7 +552,7 @@ def _powers(tree: Node) -> Iterator[Edit]:
             for value in (node.right.value + 1, node.right.value - 1):
                 new = replace(node, right=Number(-1, value))
                 yield Edit(put(tree, path, new), f"the power {node.right.value} should be {value}", span_of(node))
-        elif isinstance(node, (Item, Name, Apply)) and not is_sum(node):
+        elif (isinstance(node, (Item, Name, Apply)) and not is_sum(node)) or (isinstance(node, Binary) and node.operator in "+-"):
             new = Binary(node.at, "^", node, Number(-1, Fraction(2)), end=node.end)
             yield Edit(put(tree, path, new), "the square is missing", span_of(node))
             if isinstance(node, Apply) and node.name == "sqrt":

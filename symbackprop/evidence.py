@@ -12,7 +12,6 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
 import mpmath
@@ -22,7 +21,7 @@ import sympy
 from .differentiate import read_for
 from .errors import DataError, SymbackpropError
 from .names import Jacobian, Names
-from .notation import Element, Equation, Function, Network, data_indices, is_moved
+from .notation import Element, Equation, Function, Network, data_indices
 from .tabulate import Table
 
 DIGITS = 30  # decimal digits of the evaluation
@@ -149,13 +148,10 @@ class Evidence:
         self.names, self.rough = names, rough
         self._points: dict[tuple[bool, bool], list[Point]] = {}
 
-    @cached_property
+    @property
     def is_windowed(self) -> bool:
-        """Whether sizes follow from one another, so that the declared ones have to be kept."""
-        elements = (x for e in self.names.network.equations for t in e.terms for x in t.body.atoms(Element))
-        return any(is_moved(i) for x in elements for i in x.indices) or any(
-            i.formula is not None for i in self.names.network.indices
-        )
+        """Whether the declared sizes have to be kept."""
+        return self.names.is_windowed
 
     def points(self, one: bool, declared: bool = False) -> list[Point]:
         """Two generic points; with `one` example, or with the `declared` sizes."""
@@ -292,7 +288,8 @@ def difference(one: np.ndarray, other: np.ndarray, tolerance: float, where: np.n
     if not all(map(math.isfinite, size)):
         raise SymbackpropError("the values overflow where the claim is tried out")
     scale = max(*size, 1e-20)
-    wrong = np.asarray(gap > scale * tolerance, dtype=bool)
+    # What is zero comes out as rounding noise.
+    wrong = np.asarray(gap > max(scale * tolerance, tolerance * 1e-4), dtype=bool)
     if where is not None:
         wrong = wrong & where
     places = np.argwhere(wrong)

@@ -252,6 +252,7 @@ class Judge:
 
     def case_of(self, reading: Reading, all_trees: Sequence[Sequence[Node]], sides: Sequence[int] | None = None) -> Case:
         """The sides in one reading, from other trees than those of the text where these are given."""
+        self.names.independent.clear()
         resolver = Resolver(self.names, reading)
         tight = reading.chosen.get("fraction") == "tight"
         sources = self.text.sides if sides is None else [self.text.sides[k] for k in sides]

@@ -312,12 +312,12 @@ _VULGAR = {"½": Fraction(1, 2), "⅓": Fraction(1, 3), "¼": Fraction(1, 4), "�
 _SPECIAL = "⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱᵀ₀-₉₊₋ᵢⱼₖₗₘₙₜₚₕₓₐₑₒᵣₛᵤᵥ½⅓¼⅔𝟏"
 _LETTER = rf"(?:(?![{_SPECIAL}])[^\W\d_])"
 _TOKEN = re.compile(
-    r"(?P<space>\s+|\$|&|~)"
+    r"(?P<space>\s+|\$|~)"
     r"|(?P<command>\\(?:[A-Za-z]+\*?|.))"
     r"|(?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     rf"|(?P<name>{_LETTER}(?:{_LETTER}|[0-9]|_(?={_LETTER}|[0-9]))*)"
     r"|(?P<raised>[⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱ]+)|(?P<lowered>[₀-₉₊₋ᵢⱼₖₗₘₙₜₚₕₓₐₑₒᵣₛᵤᵥ]+)"
-    r"|(?P<sign>\*\*|==|<=|>=|!=|\.\*|\.T\b|:=|[½⅓¼⅔ᵀ𝟏]|[^\w\s]|_)"
+    r"|(?P<sign>\*\*|==|<=|>=|!=|\.\*|\.(?:T|sum|mean|dot|transpose)\b|:=|[½⅓¼⅔ᵀ𝟏]|[^\w\s]|_)"
 )
 
 
@@ -409,7 +409,7 @@ def is_flat(node: Node, source: Source) -> bool:
 class _Reader:
     def __init__(self, source: Source, known: Collection[str], tight: bool) -> None:
         self.source, self.known, self.tight = source, known, tight
-        self.pieces = list(_tokens(source))
+        self.pieces = [p for p in _tokens(source) if p.text != "&" or "cases" in source.text]
         stop = len(source.whole) if source.end is None else source.end
         last = source.start + len(source.whole[source.start : stop].rstrip())
         self.pieces.append(_Piece("end", "", last, last))
@@ -622,8 +622,26 @@ class _Reader:
             elif self.ahead(".T") or (self.ahead("'") and isinstance(node, Transpose)):
                 self.take()
                 node = Transpose(start, node, end=self.reached)
+            elif self.ahead(".sum", ".mean", ".dot", ".transpose"):
+                node = self.method(node)
             else:
                 return node
+
+    def method(self, node: Node) -> Node:
+        """`dz1.sum(axis=0)`, `x.T.dot(dz1)`."""
+        name = self.take().text[1:]
+        self.expect("(", "after a method")
+        if self.ahead(")"):
+            self.take()
+            if name == "transpose":
+                return Transpose(node.at, node, end=self.reached)
+            return Call(node.at, Symbol(node.at, name), (node,), end=self.reached)
+        made = self.finished_call(Symbol(node.at, name))
+        assert isinstance(made, Call)
+        if name == "dot":
+            return replace(made, at=node.at, arguments=(node, *made.arguments))
+        options = made.options or tuple(("axis", a) for a in made.arguments)
+        return replace(made, at=node.at, arguments=(node,), options=options)
 
     def superscript(self, base: Node) -> Node:
         self.take()
@@ -693,6 +711,8 @@ class _Reader:
     def primary(self) -> Node:
         token = self.take()
         if token.kind == "number":
+            if token.text == "1" and self.ahead("["):
+                return self.decorated("𝟏", "", token.at)  # 1[z > 0]
             return Number(token.at, Fraction(token.text), end=token.end)
         if token.kind == "vulgar":
             return Number(token.at, _VULGAR[token.text], end=token.end)
@@ -704,7 +724,7 @@ class _Reader:
             return self.command(token)
         match token.text:
             case "(" | "[" | "{":
-                inside = self.relation() if token.text == "[" else self.expression()
+                inside = self.relation()
                 self.expect({"(": ")", "[": "]", "{": "}"}[token.text], "to close the bracket")
                 return replace(inside, at=token.at, end=self.reached)
             case "|" | "‖":
@@ -744,7 +764,7 @@ class _Reader:
             if not isinstance(exponent, Number):
                 raise self.error("the order of a derivative is a number", exponent.at)
             order = int(exponent.value)
-        if not self.begins_factor():
+        if not self.begins_factor() and not (self.token.kind == "command" and self.token.text in _STYLES):
             return Differential(token.at, None, order, end=self.reached)
         operand = self.factor()
         node = Differential(token.at, operand, order, end=self.reached)
@@ -774,6 +794,8 @@ class _Reader:
         if word in ("np", "jnp", "torch", "numpy") and self.ahead("."):
             self.take()
             return self.named(self.take())
+        if word in ("np", "jnp", "torch", "numpy") and self.ahead(".sum", ".mean", ".dot", ".transpose"):
+            return self.decorated(self.take().text[1:], "", token.at)
         if word in ("sum", "mean", "prod", "max", "min", "logsumexp") and self.ahead("_"):
             return self.reduction(word, token.at)
         if (joint := re.fullmatch(r"(sum|mean|prod|max|min)_(\w+)", word)) and word not in self.known:
@@ -927,7 +949,7 @@ class _Reader:
         branches: list[tuple[Node, Node | None]] = []
         while not (self.token.kind == "command" and self.token.text == "end"):
             value = self.expression()
-            while self.ahead(","):
+            while self.ahead(",", "&"):
                 self.take()
             branches.append((value, self.condition()))
             while self.token.kind == "command" and self.token.text == "\\":
@@ -943,7 +965,9 @@ class _Reader:
     def condition(self) -> Node | None:
         """`\\text{if } i \\ne j`, `\\text{otherwise}`."""
         while True:
-            if self.token.kind == "command" and self.token.text in ("text", "mathrm", "mbox"):
+            if self.ahead("&", ","):
+                self.take()
+            elif self.token.kind == "command" and self.token.text in ("text", "mathrm", "mbox"):
                 self.take()
                 self.expect("{", "after \\text")
                 while not self.ahead("}"):
@@ -1084,7 +1108,8 @@ class _Reader:
         """The indices that a subscript stands for, and its letters as text."""
         plain = re.sub(r"\\(?:mathrm|text|mathit|operatorname|mathbf)\s*\{([^{}]*)\}", r"\1", text)
         plain = re.sub(r"\\([A-Za-z]+)", lambda m: _GREEK.get(m[1], ""), plain)
-        compact = re.sub(r"[\s{}]", "", plain)
+        plain = re.sub(r"(?<=[^\W\d_])_\{?(\d+)\}?", r"\1", plain)  # h_{2} is a letter with a number
+        compact = re.sub(r"[\s{}_]", "", plain)
         parts = re.split(r",", plain) if "," in plain else [plain]
         found: list[Node] = []
         for part in parts:
@@ -1223,6 +1248,7 @@ class _Reader:
             depth += (piece.text == "{") - (piece.text == "}")
             stop = piece.at
         text = re.sub(r"\\,|\\;|\s|=\s*[01](?!\d)|\\ell", lambda m: "l" if m[0] == "\\ell" else "", self.source.whole[start:stop])
+        text = re.sub(r"(?<=[^\W\d_])_\{?(\d+)\}?", r"\1", text)
         if unequal := re.fullmatch(r"([^\W\d_])(?:\\neq?|!=|≠)([^\W\d_])", text):
             one, other = (Symbol(start, c, end=stop) for c in unequal.groups())
             return (one,), Binary(start, "!=", one, other, end=stop)

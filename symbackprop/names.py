@@ -33,12 +33,13 @@ from .notation import (
     elements_of,
     index,
     is_index,
+    is_moved,
 )
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .second import gradient_network, vector_jacobian
 from .sizes import Sizes
 from .tabulate import tree_of
-from .trees import indicator, letters_in, number
+from .trees import indicator, letters_in, number, put_indices
 from .write import Writer
 
 LOSS_NAMES = ("L", "C", "E", "J", "ℓ", "loss", "cost", "Loss", "Cost")
@@ -62,6 +63,8 @@ _CONSTANTS = (
 )
 GENERIC = ("σ", "f", "g", "φ", "ϕ", "h", "ψ", "sigma", "phi", "act")
 SPELLED = {
+    "maximum": "max",
+    "minimum": "min",
     "σ": "sigmoid",
     "ReLU": "relu",
     "Sigmoid": "sigmoid",
@@ -136,6 +139,7 @@ class Names:
         self.variables: dict[str, str] = {}  # the claim's own variables, and what they are called in trees
         self.jacobians: dict[tuple[str, str], Jacobian] = {}
         self.constants = {n for n, _ in network.constants}
+        self.independent: list[tuple[str, str]] = []  # derivatives that are zero as one does not depend on the other
         self.ahead = False  # whether the claim is an update
         # In an optimiser's network: which of a claim's times (-1 for t-1, …) is before the step and which after.
         self.is_optimiser = any(a.name.endswith("_before") for a in network.arrays)
@@ -159,7 +163,7 @@ class Names:
         plain = symbol.name
         if self._declared_function(symbol) is not None or plain in SPELLED or plain in BUILT_IN or plain in self.functions:
             return True
-        if plain in ("sech", "coth", "ln", "sgn", "norm", "softmax"):
+        if plain in ("sech", "coth", "ln", "sgn", "norm", "softmax", "square", "matmul", "outer", "multiply"):
             return True
         declared = plain in self.axes or plain in self.aliases or plain + "'" * symbol.primes in self.axes
         return plain in GENERIC and not (declared or (symbol.below and any(self.arrays(symbol, None, False))))
@@ -180,11 +184,25 @@ class Names:
 
     def same_size(self, one: str, other: str) -> bool:
         """Whether two sizes are one."""
-        return one == other
+        return one == other or (self.is_windowed and one in self._counts and self._counts.get(other) == self._counts[one])
+
+    @cached_property
+    def is_windowed(self) -> bool:
+        """Whether sizes follow from one another, so that the declared ones have to be kept."""
+        elements = (x for e in self.network.equations for t in e.terms for x in t.body.atoms(Element))
+        return any(is_moved(i) for x in elements for i in x.indices) or any(i.formula is not None for i in self.network.indices)
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        return {i.size: i.number for i in self.network.indices if i.number is not None}
 
     def letter_for(self, size: str) -> str | None:
         """A declared letter that runs that far."""
         return next((i for i, s in self.size_of.items() if s == size), None)
+
+    def is_size(self, name: str) -> bool:
+        """Whether a name is that of a size and of nothing else."""
+        return name in self.size_of.values() and self.is_free(name)
 
     def size_named(self, name: str) -> str | None:
         """The size that a name stands for: its own, or one of the usual ones for the number of examples."""
@@ -582,7 +600,9 @@ class Names:
     def derivative(self, tree: Node, element: Item, node: Node, spoken: Spoken) -> Node:
         """The derivative of a tree with respect to one element, by the chain rule through the network."""
         if isinstance(tree, (Item, Name)) and tree.name in self.axes:
-            return self._element_by(Item(tree.at, tree.name, tree.indices if isinstance(tree, Item) else ()), element, node)
+            return self._element_by(
+                Item(tree.at, tree.name, tree.indices if isinstance(tree, Item) else ()), element, node, spoken
+            )
         lowered, inner = self.lowered(tree, spoken)
         parts: list[Node] = []
         wanted = element.name
@@ -606,7 +626,7 @@ class Names:
                         outer: Node = number(1, node)
                     else:
                         indices = tuple(_index_tree(i) for i in e.indices)
-                        outer = self._element_by(Item(node.at, e.name, indices), element, node)
+                        outer = self._element_by(Item(node.at, e.name, indices), element, node, spoken)
                     if isinstance(outer, Number) and outer.value == 0:
                         continue
                     body: Node = Binary(node.at, "*", tree_of(Writer().expression(factor * local)), outer, end=node.end)
@@ -623,14 +643,18 @@ class Names:
             result = Binary(node.at, "+", result, part, end=node.end)
         return replace(result, at=node.at, end=node.end)
 
-    def _element_by(self, of: Item, wrt: Item, node: Node) -> Node:
+    def _element_by(self, of: Item, wrt: Item, node: Node, spoken: Spoken) -> Node:
         """∂of[…]/∂wrt[…]."""
         zero = number(0, node)
         if of.name == wrt.name:
             return _equal(zip(of.indices, wrt.indices, strict=True), node)
         if of.name in self.variables.values() or wrt.name in self.variables.values():
             return zero
+        own = next((j for j in self.jacobians.values() if j.name == of.name), None)
+        if own is not None:
+            return self._jacobian_by(own, of, wrt, node, spoken)
         if of.name not in self._computed or not self._reaches(wrt.name, of.name):
+            self.independent.append((of.name, wrt.name))
             return zero
         if of.name == self.network.loss and (adjoint := self.adjoint(wrt.name)) is not None:
             return Item(node.at, adjoint, wrt.indices, end=node.end) if wrt.indices else Name(node.at, adjoint, end=node.end)
@@ -647,6 +671,14 @@ class Names:
             if not isinstance(same, Number):
                 tree = Binary(node.at, "*", tree, same, end=node.end)
         return tree
+
+    def _jacobian_by(self, own: Jacobian, of: Item, wrt: Item, node: Node, spoken: Spoken) -> Node:
+        """The derivative of a derivative: that of the equation that it stands for."""
+        if own.equation is None:
+            raise FormulaError("this second derivative cannot be formed", spoken.source.place(node.at))
+        tree = tree_of(Writer().terms(own.equation.terms))
+        letters = {i.name: place for i, place in zip(own.equation.target.letters, of.indices, strict=True)}
+        return self.derivative(put_indices(tree, letters), wrt, node, spoken)
 
     @cached_property
     def _computed(self) -> set[str]:

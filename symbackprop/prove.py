@@ -220,4 +220,4 @@ def _canonical(equation: Equation) -> Equation:
 
 def _shown(text: str) -> str:
     """Letters without the primes that keep them apart."""
-    return re.sub(r"'{3,}", "", text)
+    return re.sub(r"'{3,}|_free\b", "", text)

@@ -1,8 +1,8 @@
 """A pytest plugin that keeps the formulas of a project's documents under test.
 
-    [tool.pytest.ini_options]
-    check_formulas = ["docs/*.md"]
-    check_formulas_network = "digits"        where a document does not say `symbackprop: network = …` itself
+[tool.pytest.ini_options]
+check_formulas = ["docs/*.md"]
+check_formulas_network = "digits"        where a document does not say `symbackprop: network = …` itself
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class FormulaFile(pytest.File):
         shared: dict[str, Any] = {}
         for entry in read_claims(self.path):
             network = entry.network or default
-            yield Formula.from_parent(self, name=f"line {entry.line}: {entry.text[:60]}", entry=entry, network=network, shared=shared)
+            yield Formula.from_parent(
+                self, name=f"line {entry.line}: {entry.text[:60]}", entry=entry, network=network, shared=shared
+            )
 
 
 class Wrong(Exception):

@@ -6,8 +6,9 @@ A claim whose shapes do not fit is the right one with such a change, or it is no
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from . import maths
@@ -15,7 +16,7 @@ from .parse import Binary, Node, Number
 from .trees import span_of
 
 
-def reshaped(tree: Node) -> Iterator[tuple[Node, str, tuple[int, int] | None]]:
+def reshaped(tree: Node, arrays: Sequence[str] = ()) -> Iterator[tuple[Node, str, tuple[int, int] | None]]:
     """A tree as it was read with transposes put in or taken away, products turned round, sums over the examples put in."""
     sites = list(_sites(tree))
 
@@ -34,9 +35,24 @@ def reshaped(tree: Node) -> Iterator[tuple[Node, str, tuple[int, int] | None]]:
             found.append((replace(node, operator="@"), "a matrix product belongs where ⊙ stands"))
         return found
 
+    for path, node in sites:
+        if isinstance(node, maths.Symbol) and len(node.indices or node.below) > 1:
+            # w_{kj} for w_{jk}
+            turned = replace(node, indices=node.indices[::-1]) if node.indices else replace(node, below=node.below[::-1])
+            yield _put(tree, path, turned), f"the indices of {node.name} are exchanged: it is transposed", span_of(node)
+    for path, node in _totals(tree):
+        for axis in (0, 1):
+            other = replace(node, options=(("axis", Number(node.at, Fraction(axis))),))
+            yield _put(tree, path, other), f"the sum runs over the wrong axis: axis {axis} belongs here", span_of(node)
     for site in sites:
         for new, words in changes(site):
             yield _put(tree, site[0], new), words, span_of(site[1])
+    for path, node in sites:
+        if isinstance(node, maths.Symbol) and not node.below and node.indices is None:
+            for other in arrays:
+                if other != node.name:
+                    new = maths.Symbol(node.at, other, end=node.end)
+                    yield _put(tree, path, new), f"{node.name}{_number(node)} stands where {other} belongs", span_of(node)
     summed = maths.Reduce(tree.at, "sum", (), tree, end=tree.end)
     yield summed, "the sum over the examples is missing", span_of(tree)
     for one, other in itertools.combinations(sites, 2):
@@ -53,6 +69,23 @@ def reshaped(tree: Node) -> Iterator[tuple[Node, str, tuple[int, int] | None]]:
             for second, more in changes(other):
                 said = words if words == more else f"{words}, and {more}"
                 yield _put(changed, other[0], second), said, span_of(one[1])
+
+
+def _number(node: maths.Symbol) -> str:
+    return str(node.layer.value) if isinstance(node.layer, Number) else ""
+
+
+def _totals(node: Node, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], maths.Call]]:
+    """Sums over an axis by its number."""
+    if isinstance(node, maths.Call):
+        if any(k == "axis" for k, _ in node.options):
+            yield path, node
+        for k, a in enumerate(node.arguments):
+            yield from _totals(a, (*path, ("arguments", k)))
+    for name in ("left", "right", "operand", "body"):
+        inner = getattr(node, name, None)
+        if isinstance(inner, Node):
+            yield from _totals(inner, (*path, name))
 
 
 def _sites(node: Node, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Node]]:

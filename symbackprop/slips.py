@@ -24,13 +24,13 @@ from .answer import derived, written
 from .claim import Misfit
 from .derive import closed_form
 from .differentiate import differentiate, read_for
-from .edits import Edit, Material, edits
+from .edits import Edit, Material, edits, text_of
 from .errors import SymbackpropError
 from .evidence import DIGITS, Point
 from .judge import Case, Judge, Outcome, Subject
 from .names import Reading
 from .notation import Call, Derivation, Element, Equation, Network, Step, Term, index, size_symbol
-from .parse import Binary, Item, Name, Negate, Node
+from .parse import Apply, Binary, Item, Name, Negate, Node
 from .shapes import reshaped
 from .tabulate import Table, tree_of
 from .trees import names_in, nodes_of, renamed_tree
@@ -68,6 +68,10 @@ def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
     k, point, place, one, other = outcome.wrong_at
     diagnosis = _Diagnosis(judge, case, k)
     given = point is judge.subject.given
+    if case.misfit and (mended := _mended(judge, case)) is not None:
+        return Found(
+            f"{case.misfit}; {mended[0]}", None, None, mended[1] or diagnosis.side_span(), mended[2] or diagnosis.correct(None)
+        )
     found = Found("the number is wrong", span=diagnosis.side_span()) if given else diagnosis.cause()
     where = {case.shown[i].rstrip("'"): n + 1 for i, n in zip(case.free, place, strict=False)}
     wrong = [n + 1 for n, r in enumerate(outcome.right) if not r]
@@ -131,6 +135,9 @@ def _named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point])
         (4, "there is a factor 4 too many"),
         (0.25, "a factor 4 is missing"),
     )
+    for text, value in _constants(judge):
+        options.append((text, f"there is a factor {text} too many", lambda p, v=value: v))
+        options.append((f"1/({text})", f"the factor {text} is missing", lambda p, v=value: 1 / v))
     signs = ((1, ""), (-1, "the sign is the other way round"))
     for (sign, said), (number, factor), (text, size, value) in sorted(
         itertools.product(signs, numbers, options), key=lambda o: (bool(o[0][1]) + bool(o[1][1]) + bool(o[2][1]), bool(o[2][1]))
@@ -139,6 +146,20 @@ def _named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point])
             words = ", and ".join(filter(None, (said, factor, size)))
             return _symbolic(sign, number, text), words
     return None
+
+
+def _constants(judge: Judge) -> list[tuple[str, float]]:
+    """The numbers in a network's equations that could have been lost: 1/sqrt(d), a regulariser's weight."""
+    found: dict[str, float] = {}
+    for e in judge.names.network.equations:
+        for t in e.terms:
+            for product in t.body.atoms(sympy.Mul) | {t.body}:
+                numbers = [f for f in sympy.Mul.make_args(product) if f.is_number]
+                c = sympy.Mul(*numbers)
+                value = abs(float(c)) if c.is_number and c.is_finite else 1.0
+                if value and value not in (1.0, 2.0, 0.5, 4.0, 0.25) and 1e-6 < value < 1e6:
+                    found[Writer().expression(abs(c))] = value
+    return list(found.items())
 
 
 def _symbolic(sign: int, number: float, size: str) -> str:
@@ -216,12 +237,19 @@ class _Diagnosis:
     def named(self, tree: Node | None) -> tuple[str, str] | None:
         """The name of what a tree is off by, at all points; words are empty where it is right."""
         first = self._ratio(tree, 0)
-        if first is None or not _is_plausible(first, self.points[0]):
+        if first is None or not (_is_plausible(first, self.points[0]) or self._is_constant_ratio(first)):
             return None
         ratios = [first, *(self._ratio(tree, k) for k in range(1, len(self.points)))]
         if any(r is None for r in ratios):
             return None
         return _named_ratio(self.judge, ratios, self.points)  # type: ignore[arg-type]
+
+    def _is_constant_ratio(self, ratio: float) -> bool:
+        return any(abs(abs(ratio) - v) < 1e-6 * v or abs(abs(ratio) * v - 1) < 1e-6 for v in self._numbers)
+
+    @cached_property
+    def _numbers(self) -> list[float]:
+        return [n * v for _, v in _constants(self.judge) for n in (0.5, 1.0, 2.0)]
 
     def plain_ratio(self) -> str | None:
         """Claim over truth where that is one number without a name."""
@@ -235,13 +263,64 @@ class _Diagnosis:
         plain = self.named(None)
         if plain is not None and plain[1]:
             return Found(plain[1], plain[0], self._rescaled(plain[0]), self.side_span())
-        found = self._by_places() or self._by_edits()
+        is_jacobian = bool({j.name for j in self.names.jacobians.values()} & names_in(self.truth))
+        found = self._zero() or (self._by_places() if is_jacobian else None) or self._other_derivative() or self._by_edits()
         if found is None:
-            found = self.missing_terms() or self.by_chain_rule() or self._by_two_edits() or self._by_powers()
+            found = self.missing_terms() or self._diagonal() or self.by_chain_rule() or self._by_places()
+        if found is None:
+            found = self._by_two_edits() or self._by_powers()
         return found
 
     def _rescaled(self, ratio: str) -> Node | None:
         return Binary(self.tree.at, "/", self.tree, tree_of(ratio), end=self.tree.end)
+
+    def _zero(self) -> Found | None:
+        """A claim that is zero because something in it does not depend on what it is differentiated by."""
+        pairs = self.names.independent
+        if not pairs or any(np.abs(c).max(initial=0) > 0 for c in self.claimed):
+            return None
+        of, wrt = pairs[-1]
+        return Found(f"∂{of}/∂{wrt} is zero: {of} does not depend on {wrt}, the path goes another way")
+
+    def _other_derivative(self) -> Found | None:
+        """The derivative with respect to another array: a step of the chain rule is missing."""
+        target = self._differentiated
+        if target is None or not _is_plain_derivative(self.truth, self.names):
+            return None
+        item = next(
+            (n for n in nodes_of(self.truth) if isinstance(n, (Item, Name)) and n.name in self.names.adjoints.values()), None
+        )
+        if item is None:
+            return None
+        shape = self.names.axes[target]
+        for other in self.names.adjoints:
+            axes = self.names.axes[other]
+            if other in (target, self.names.network.loss) or [self.names.size_of[i] for i in axes] != [
+                self.names.size_of[i] for i in shape
+            ]:
+                continue
+            swapped = replace(item, name=self.names.adjoints[other])
+            ratios = [self._ratio_of(c, self._float(swapped, p)) for c, p in zip(self.claimed, self.points, strict=True)]
+            if all(r is not None and abs(r - 1) < 1e-9 for r in ratios) and self._comes_before(target, other):
+                return Found(
+                    f"this is the derivative by {other}: the step from {target} to {other} is missing{self._jacobian_of(other)}"
+                )
+        return None
+
+    @staticmethod
+    def _ratio_of(value: np.ndarray, truth: np.ndarray) -> float | None:
+        return constant_ratio(value, truth)
+
+    def _comes_before(self, one: str, other: str) -> bool:
+        order = [e.name for e in self.names.network.equations]
+        return other in order and (one not in order or order.index(one) < order.index(other))
+
+    def _jacobian_of(self, name: str) -> str:
+        """What the step to an array is, where it has a name of its own."""
+        equation = next(e for e in self.names.network.equations if e.name == name)
+        if any(t.body.has(sympy.exp) and len(t.body.atoms(Element)) > 1 for t in equation.terms):
+            return ", the Jacobian of the softmax"
+        return ", the derivative of the activation" if len(equation.terms) == 1 and not equation.terms[0].over else ""
 
     # ------------------------------------------------------------------ right at some places only
 
@@ -283,13 +362,21 @@ class _Diagnosis:
             axes = {n: s for n, s in axes.items() if n not in names_in(self.truth)}
         if len(axes) > 24:
             axes = {n: s for n, s in axes.items() if n in self._near(used)}
+        for n in names_in(self.truth):
+            axes.pop(n, None)  # the answer itself mends nothing
         for n in sorted(names_in(self.tree)):
             if n in names.axes:
                 axes.setdefault(n, tuple(names.size_of.get(i.rstrip("'"), "?") for i in names.axes[n]))
+        has_adjoints = bool(names_in(self.tree) & set(names.adjoints.values()))
         for a in list(axes):
             # derivatives of what is at hand: a signal that was mistaken for another
             adjoint = names.adjoints.get(a)
-            if adjoint is not None and adjoint in used:
+            if (
+                adjoint is not None
+                and a != network.loss
+                and (adjoint in used or has_adjoints)
+                and adjoint not in names_in(self.truth)
+            ):
                 axes[adjoint] = axes[a]
         activations = activations_of(judge=self.judge)
         words: dict[str, str] = {}
@@ -325,7 +412,24 @@ class _Diagnosis:
         batch = network.batch
         if case.one and batch is not None:
             left = (*left, *(i for i in case.free if case.letters[i] == names.size_of[batch]))
-        return Material(axes, case.letters, activations, words, shown, case.free, left, neighbours, self._factors)
+        applied = [n.name.rstrip("'") for n in nodes_of(self.truth) if isinstance(n, Apply) and n.name.endswith("'")]
+        functions = tuple(dict.fromkeys(f for f in applied if f in names.functions or f == "tanh")) if names.variables else ()
+        variables = tuple(names.variables.values())
+        return Material(
+            axes,
+            case.letters,
+            activations,
+            words,
+            shown,
+            case.free,
+            left,
+            neighbours,
+            self._factors,
+            functions,
+            variables,
+            {size: letter for letter, size in reversed(names.size_of.items())},
+            tuple((f, z) for f, z in calls_within(network) if z in axes),
+        )
 
     @cached_property
     def _factors(self) -> tuple[Node, ...]:
@@ -402,7 +506,7 @@ class _Diagnosis:
         """The terms of the truth that the claim lacks, or has with the wrong sign."""
         steps = self._own_steps()
         if not 1 < len(steps) <= 8:
-            return None
+            return self._missing_summands()
         values = [[self._term(s, p) for p in self.points] for s in steps]
         if any(v is None for row in values for v in row):
             return None
@@ -424,6 +528,52 @@ class _Diagnosis:
                         if scale == 0.5:
                             return Found(f"a factor 2 is missing in one term: half of it: {missing[0]}")
                         return Found(f"there twice: {missing[0]}".replace("is missing", "is there twice"))
+        return self._missing_summands()
+
+    def _missing_summands(self) -> Found | None:
+        """Terms of the right formula that the claim lacks: paths that were forgotten."""
+        right = derived(self.judge, self.case, self.truth)
+        if right is None:
+            return None
+        terms = [
+            replace(t, body=b)
+            for t in right.terms
+            for b in (sympy.Add.make_args(sympy.expand(t.body)) if not t.over else (t.body,))
+        ]
+        if not 1 < len(terms) <= 8:
+            return None
+        trees = [tree_of(Writer().terms([t])) for t in terms]
+        values = [[self._float(tree, p) for p in self.points] for tree in trees]
+        for count in range(1, len(terms)):
+            for chosen in itertools.combinations(range(len(terms)), count):
+                gaps = [
+                    t - c - sum(values[n][k] for n in chosen)  # type: ignore[operator]
+                    for k, (t, c) in enumerate(zip(self.targets, self.claimed, strict=True))
+                ]
+                if all(np.abs(g).max() <= _CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)):
+                    texts = [text_of(trees[n], self.material) for n in chosen]
+                    return Found(f"a path is missing: the term{'s' if count > 1 else ''} {' and '.join(texts)}")
+        return None
+
+    def _diagonal(self) -> Found | None:
+        """A sum of the right formula of which only the place itself was kept: the diagonal of a Jacobian."""
+        right = derived(self.judge, self.case, self.truth)
+        if right is None:
+            return None
+        for number, term in enumerate(right.terms):
+            for letter in term.over:
+                size = self.names.size_of.get(letter.name.rstrip("'"))
+                for own in right.target.indices:
+                    if self.case.letters.get(str(own)) != size:
+                        continue
+                    kept = replace(term, body=term.body.xreplace({letter: own}), over=tuple(i for i in term.over if i != letter))
+                    terms = [*right.terms[:number], kept, *right.terms[number + 1 :]]
+                    tree = tree_of(Writer().terms(terms))
+                    values = [self._float(tree, p) for p in self.points]
+                    if all(constant_ratio(c, v) is not None for c, v in zip(self.claimed, values, strict=True)):
+                        ratios = [constant_ratio(c, v) for c, v in zip(self.claimed, values, strict=True)]
+                        if all(r is not None and abs(r - 1) < 1e-9 for r in ratios):
+                            return Found(f"only the diagonal of the Jacobian is there: the sum over {letter.name} is missing")
         return None
 
     def _own_steps(self) -> list[Step]:
@@ -473,7 +623,7 @@ class _Diagnosis:
         adjoint = self.names.adjoints.get(target)
         if adjoint is None:
             return None
-        needed = read_for(derivation.raw, {adjoint})
+        needed = read_for(derivation.raw, {adjoint}) & {e.name for e in derivation.raw}
         steps = [s for s in derivation.steps if s.adjoint.name in needed]
         for changed, words in self._mutations(steps):
             if time.monotonic() > until:
@@ -496,6 +646,10 @@ class _Diagnosis:
                 for kept in own:
                     words = f"of the paths from {source} only that through {kept.target.name} is there"
                     yield {id(s): None for s in own if s is not kept}, words
+        statistics = [s for s in steps if len(s.target.indices) < len(s.source.indices) and s.kind != "loss"]
+        for pair in itertools.combinations(statistics, 2):
+            words = f"the statistics {pair[0].target.name} and {pair[1].target.name} are treated as constants: these paths are missing"
+            yield {id(s): None for s in pair}, words
         for step in steps:
             calls = [c for c in step.before.atoms(Call) if any(c.orders)]
             activation = step.kind == "activation"
@@ -730,6 +884,19 @@ def activations_of(judge: Judge) -> list[tuple[str, str, str]]:
     return found
 
 
+def calls_within(network: Network) -> list[tuple[str, str]]:
+    """Functions that a network applies to arrays within longer formulas, such as tanh(c) in o*tanh(c)."""
+    found: dict[tuple[str, str], None] = {}
+    for e in network.equations:
+        for t in e.terms:
+            for f in t.body.atoms(sympy.Function, Call):
+                inner = f.arguments[0] if isinstance(f, Call) else f.args[0]
+                name = f.name if isinstance(f, Call) else type(f).__name__.lower()
+                if isinstance(inner, Element) and f != t.body and name in ("tanh", "sigmoid", "relu", "softplus", "sin", "cos"):
+                    found[name, inner.name] = None
+    return list(found)
+
+
 def _powers(expr: Expr) -> Iterator[tuple[Any, Any]]:
     coefficient, rest = expr.as_coeff_Mul()
     yield coefficient, sympy.S.One
@@ -791,24 +958,33 @@ def _settled(judge: Judge, case: Case | None = None) -> str | None:
     return None
 
 
-def _mended(judge: Judge) -> tuple[str, tuple[int, int] | None, str | None] | None:
-    """The smallest change of transposes, order or sums that makes the shapes fit and the claim right."""
+def _mended(judge: Judge, misfit: Case | None = None) -> tuple[str, tuple[int, int] | None, str | None] | None:
+    """The smallest change of transposes, order, indices, arrays or sums that makes the shapes fit and the claim right."""
     until = time.monotonic() + 2 * _SECONDS
     wrong = len(judge.trees) - 1
-    for tree, words, span in reshaped(judge.trees[wrong][0]):
+    settings = {"examples": "all", **judge.settled} if misfit is None else dict(misfit.chosen)
+    arrays = [n for n, axes in judge.names.axes.items() if len(axes) > 1 and not n.startswith("J")]
+    for tree, words, span in reshaped(judge.trees[wrong][0], arrays):
         if time.monotonic() > until:
             return None
         trees = [*judge.trees[:wrong], [tree]]
         try:
-            case = judge.case_of(Reading({"examples": "all", **judge.settled}), trees)
+            case = judge.case_of(Reading(dict(settings)), trees)
+            if case.misfit is not None or _says_itself(case):
+                continue
+            diagnosis = _Diagnosis(judge, case, len(case.trees) - 2)
+            named = diagnosis.named(None)
         except SymbackpropError:
             continue
-        diagnosis = _Diagnosis(judge, case, len(case.trees) - 2)
-        named = diagnosis.named(None)
         if named is not None:
             said = words if not named[1] else f"{words}, and {named[1]}"
             return said, span, diagnosis.correct(None)
     return None
+
+
+def _says_itself(case: Case) -> bool:
+    """Whether a changed side is the left side itself: that explains nothing."""
+    return names_in(case.trees[0]) <= names_in(case.trees[-1]) and len(names_in(case.trees[-1]) - set(case.free)) <= 2
 
 
 def _first_side(judge: Judge) -> str | None:

@@ -277,7 +277,8 @@ class _Walk:
         if name in self.functions:
             return self.functions[name](values[0])
         if name == "mod":
-            return values[0] - values[1] * self.functions["floor"](values[0] / values[1])
+            ratio = _divide(values[0], values[1]) if self.table.exact else values[0] / np.asarray(values[1])
+            return values[0] - values[1] * self.functions["floor"](ratio)
         if name in ("max", "min"):
             return functools.reduce(np.maximum if name == "max" else np.minimum, values)
         return self._call(name, values)

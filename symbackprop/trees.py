@@ -121,6 +121,14 @@ def indicator(test: Node, node: Node) -> Node:
     return Apply(node.at, "where", (test, number(1), number(0)), end=node.end)
 
 
+def put_indices(node: Node, letters: Mapping[str, Node]) -> Node:
+    """A tree with other indices in place of letters."""
+    if isinstance(node, Name):
+        return letters.get(node.name, node)
+    parts = [put_indices(part, letters) for part in children(node)]
+    return with_children(node, parts) if parts else node
+
+
 def names_in(tree: Node) -> set[str]:
     """The names that a resolved tree uses."""
     return {n.name for n in nodes_of(tree) if isinstance(n, (Item, Name))}

@@ -12,9 +12,9 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from fractions import Fraction
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +96,20 @@ def assert_formula(network: Derivation | Network | str | Path | Mapping[str, Any
 
 def _formula_network(network: Any) -> Network | None:
     """A formula's network: its value times what comes from above, summed. None for everything that is a network already."""
-    if not isinstance(network, str) or "->" in network or "→" in network or network in bundled() or Path(network).suffix == ".toml":
+    if (
+        not isinstance(network, str)
+        or "->" in network
+        or "→" in network
+        or network in bundled()
+        or Path(network).suffix == ".toml"
+    ):
         return None
-    left, equals, right = network.partition("=") if re.match(r"\s*[A-Za-z_]\w*(\[[^\]]*\])?\s*=(?!=)", network) else ("", "", network)
+    left, equals, right = (
+        network.partition("=") if re.match(r"\s*[A-Za-z_]\w*(\[[^\]]*\])?\s*=(?!=)", network) else ("", "", network)
+    )
     words = dict.fromkeys(re.findall(r"(?<![\w'])([A-Za-z_]\w*'*)(?!\w|\s*\()", re.sub(r"\[[^\]]*\]", "", right)))
     indexed = dict(re.findall(r"([A-Za-z_]\w*)\[([^\]]*)\]", right))
-    if indexed or equals and "[" in left:
+    if indexed or (equals and "[" in left):
         output = left.strip() or "out"
         letters = re.findall(r"\w+", output.partition("[")[2])
         bound = {i for axes in indexed.values() for i in re.findall(r"\w+", axes)}
@@ -200,7 +208,9 @@ def _torch(function: Any, subject: Subject, wanted: tuple[str, ...], point: Poin
     order = order if len(order) == len(parameters) else list(wanted)
     tensors = {n: torch.tensor(_value(point, n), dtype=torch.float64, requires_grad=True) for n in order}
     output = function.apply(*tensors.values())
-    upstream = torch.tensor(_value(point, "dout"), dtype=torch.float64) if "dout" in subject.names.axes else torch.ones_like(output)
+    upstream = (
+        torch.tensor(_value(point, "dout"), dtype=torch.float64) if "dout" in subject.names.axes else torch.ones_like(output)
+    )
     _forward(subject, output.detach().numpy(), point)
     output.backward(upstream)
     return {f"d{n}": t.grad.numpy() for n, t in tensors.items() if t.grad is not None and n in wanted}
@@ -282,7 +292,9 @@ def _adversarial(subject: Subject) -> Iterator[tuple[str, Point]]:
         array = point.table.values[a.name]
         if a.name in _whole(network):
             continue
-        point.table.values[a.name] = np.where(np.arange(array.size).reshape(array.shape) % 2 == 0, point.table.number(Fraction(value)), array)
+        point.table.values[a.name] = np.where(
+            np.arange(array.size).reshape(array.shape) % 2 == 0, point.table.number(Fraction(value)), array
+        )
         yield f"{a.name} is {words}", point
 
 
