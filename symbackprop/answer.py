@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import sympy
 from sympy import Expr
 
-from .algebra import equation_cost
+from .algebra import clean, equation_cost
 from .derive import closed_form
 from .differentiate import derivative_of, functions_key, resolve
 from .judge import Case, Judge
-from .latex import LatexWriter, latex_name
+from .latex import LatexWriter
+from .maths import Derivative
 from .matrix import matrix_equation
 from .notation import Element, Equation, Term, index, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
@@ -34,8 +35,13 @@ def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
             break
     if isinstance(truth, Apply) and truth.name.endswith("'") and len(truth.arguments) == 1:
         return _derived_function(judge, case, truth)
-    if not isinstance(truth, (Item, Name)):
-        return None
+    if not isinstance(truth, (Item, Name)) or (isinstance(truth, Name) and truth.name not in names.axes):
+        if not isinstance(case.sides[0].given, Derivative):
+            return None
+        case.resolver.sizes |= case.letters
+        terms, inner = names.lowered(truth, case.resolver)
+        plain = tuple(replace(t, body=clean(t.body)) for t in terms)
+        return None if inner else Equation(Element("@", *map(index, case.free)), plain)
     back = {v: k for k, v in names.adjoints.items()}
     if truth.name in back:
         derivation = judge.subject.derivation_of(back[truth.name])
@@ -111,7 +117,7 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
         style = replace(style, hidden=style.hidden | {batch})
     terms, letters = _plain_letters(terms, case)
     shown = (
-        {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex)) | _derivative_names(names, case, latex)
+        {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex))
     )
     styled = replace(style, names=shown, deltas=frozenset[str](), adjoints={} if not latex else style.adjoints)
     if case.sides[0].axes and _only_examples(names, case):
@@ -130,7 +136,9 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
         left = f"{left}_{{{own}}}" if latex else f"{left}[{own}]"
         if latex and "frac" in left:
             return None
-    writer = LatexWriter(styled) if latex else Writer(styled)
+    writer = (_Latex if latex else _Text)(styled)
+    writer.jacobians = {j.name: (of, wrt, j) for (of, wrt), j in names.jacobians.items()}
+    writer.axes = names.axes
     if latex:
         return f"{left} {sign} {writer.terms(terms)}"
     return f"{left} {sign} {_text(writer, terms, case)}"
@@ -142,16 +150,36 @@ def _only_examples(names: Any, case: Case) -> bool:
     return all(set(names.axes.get(n, ())) <= {batch} for n in case.resolver.used)
 
 
-def _derivative_names(names: Any, case: Case, latex: bool) -> dict[str, str]:
-    """Derivatives of one array by another as people write them, where no index needs to be shown."""
-    found: dict[str, str] = {}
-    for (of, wrt), j in names.jacobians.items():
-        if latex:
-            found[j.name] = rf"\frac{{\partial {latex_name(of)}}}{{\partial {latex_name(wrt)}}}"
-        else:
-            found[j.name] = f"∂{of}/∂{wrt}"
-    _ = case
-    return found
+class _Derivatives(Writer):
+    """Writes derivatives of one array by another as people do; numbers as indices count from 1 in subscripts."""
+
+    jacobians: Mapping[str, tuple[str, str, Any]]
+    axes: Mapping[str, tuple[str, ...]]
+
+    def element(self, e: Element) -> str:
+        if e.name not in self.jacobians:
+            return super().element(e)
+        of, wrt, j = self.jacobians[e.name]
+        count = len(self.axes[of])
+        own, rest = list(e.indices[:count]), list(e.indices[count:])
+        if j.shared is not None:
+            rest.insert(j.shared[1], own[j.shared[0]])
+        return self.quotient(super().element(Element(of, *own)), super().element(Element(wrt, *rest)))
+
+    def quotient(self, of: str, wrt: str) -> str:
+        return f"∂{of}/∂{wrt}"
+
+
+class _Text(_Derivatives, Writer):
+    pass
+
+
+class _Latex(_Derivatives, LatexWriter):
+    def quotient(self, of: str, wrt: str) -> str:
+        return rf"\frac{{\partial {of}}}{{\partial {wrt}}}"
+
+    def index(self, i: Expr) -> str:
+        return str(int(i) + 1) if i.is_Integer else super().index(i)
 
 
 def _text(writer: Writer, terms: Sequence[Term], case: Case) -> str:
@@ -175,7 +203,7 @@ def _spellings(judge: Judge, case: Case, latex: bool) -> Iterator[tuple[str, str
         yield from ((n, t.strip()) for n, t in case.resolver.spelled.items())
         return
     for name, text in case.resolver.spelled.items():
-        axes = judge.names.axes[name]
+        axes = judge.names.axes.get(name, ())
         plain = re.fullmatch(r"\\hat\{?\s*[a-zA-Z]\}?|[a-zA-Z]'?", text.strip())
         if latex and plain and name in (judge.names.network.prediction,) and len(axes) > 0:
             yield name, text.strip()

@@ -213,7 +213,8 @@ class Resolver:
 
     def _plain_or_letter(self, node: Node) -> Value:
         if isinstance(node, Symbol) and (name := self.letter_name(node)) is not None and self.names.is_free(name):
-            if not self.names.is_size(name):
+            known = name in self.bound or name in self.letters or name in self.sizes
+            if known or not (self.names.is_size(name) or any(self.names.arrays(node, self.reading, self.one))):
                 if name not in self.bound:
                     self.letters.setdefault(name)
                 return Value(Name(node.at, name, end=node.end))
@@ -304,8 +305,8 @@ class Resolver:
             return replace(power, node=Apply(node.at, "exp", (power.node,), end=node.end))
         if (update := self._update(node)) is not None:
             return update
-        if name is not None and self.names.is_size(name):
-            return Value(Name(node.at, name, end=node.end))
+        if self.names.is_size(node.name) and not node.below and node.indices is None and node.layer is None:
+            return self._other_name(node, node.name)
         problem: FormulaError | None = None
         for meaning in self._likeliest(node):
             try:
@@ -441,7 +442,7 @@ class Resolver:
             chosen = rest
         elif len(below) < len(axes):
             letters = [self.letter_name(i) or _first_letter(i) for i in below]
-            if len(below) == len(rest) and batch in axes:
+            if len(below) == len(rest) and batch in axes and batch not in letters:
                 # z_k: one example is meant
                 raise self.error(f"say which example: {name} has the axes [{','.join(axes)}]", node)
             chosen = [axes.index(i) for i in letters if i in axes]

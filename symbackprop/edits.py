@@ -42,6 +42,7 @@ class Material:
     variables: tuple[str, ...] = ()  # what they are functions of
     stems: Mapping[str, str] = field(default_factory=dict[str, str])  # a letter for each size
     calls: tuple[tuple[str, str], ...] = ()  # functions that the network applies to arrays within longer formulas
+    steps: Mapping[tuple[str, str], str] = field(default_factory=dict["tuple[str, str]", str])  # between two derivatives
 
 
 def _is_product(node: Node) -> bool:
@@ -291,6 +292,8 @@ def _exchanged(tree: Node, material: Material) -> Iterator[Edit]:
             for path, node in places:
                 new = put(new, path, replace(node, name=other))
             words = f"{text_of(places[0][1], material)} stands where {material.words.get(other, other)} belongs"
+            if (name, other) in material.steps:
+                words += f": {material.steps[name, other]}"
             yield Edit(new, words, span_of(places[0][1]))
             if len(places) > 1:
                 for path, node in places:
@@ -395,6 +398,24 @@ def _inserted(tree: Node, material: Material) -> Iterator[Edit]:
 
 def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
     """Indices in another order, of another letter, or one step away."""
+    free = [i for i in material.free if any(isinstance(n, Name) and n.name == i for n in nodes_of(tree))]
+    for a, b in itertools.combinations(free, 2):
+        if material.letters.get(a) == material.letters.get(b):
+            words = f"the indices {_letter(a, material)} and {_letter(b, material)} are exchanged: it is transposed"
+            yield Edit(renamed_tree(tree, {a: b, b: a}), words)
+    for path, node in walk(tree):
+        if not is_sum(node) or not isinstance(node, Apply) or len(node.arguments) != 2:
+            continue
+        over, body = node.arguments
+        assert isinstance(over, Name)
+        inside = {n.name for n in nodes_of(body) if isinstance(n, Name)}
+        size = material.letters.get(over.name)
+        for kept in inside:
+            for other in _scope(tree, path, material):
+                if kept != over.name and other not in inside and material.letters.get(kept) == material.letters.get(other) == size:
+                    turned = renamed_tree(body, {over.name: other, kept: over.name})
+                    words = f"the sum runs over the wrong axis: the indices of {text_of(body, material)} are exchanged"
+                    yield Edit(put(tree, path, replace(node, arguments=(over, turned))), words, span_of(node))
     numbers = sorted({i.value for n in nodes_of(tree) if isinstance(n, Item) for i in n.indices if isinstance(i, Number)})
     for old, other in itertools.permutations(dict.fromkeys((*numbers, *(v + s for v in numbers for s in (1, -1)))), 2):
         if old not in numbers or other < 0:
@@ -574,6 +595,10 @@ def _corrected(tree: Node, material: Material) -> Iterator[Edit]:
         if isinstance(node, Name) and "t" in material.axes and node.name in material.axes:
             new = Binary(node.at, "^", node, Name(-1, "t"), end=node.end)
             yield Edit(put(tree, path, new), f"the power t of {text_of(node, material)} is missing", span_of(node))
+
+
+def _letter(letter: str, material: Material) -> str:
+    return material.shown.get(letter, _shown(letter))
 
 
 def _shown(letter: str) -> str:

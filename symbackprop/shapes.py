@@ -6,6 +6,7 @@ A claim whose shapes do not fit is the right one with such a change, or it is no
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -53,6 +54,11 @@ def reshaped(tree: Node, arrays: Sequence[str] = ()) -> Iterator[tuple[Node, str
                 if other != node.name:
                     new = maths.Symbol(node.at, other, end=node.end)
                     yield _put(tree, path, new), f"{node.name}{_number(node)} stands where {other} belongs", span_of(node)
+    numbered = [(p, n, s) for p, n in sites if isinstance(n, maths.Symbol) for s in [_shifted(n, -1), _shifted(n, 1)] if s is not None]
+    for (one, first, new), (other, second, more) in itertools.combinations(numbered, 2):
+        if one != other:
+            words = f"{_named(first)} and {_named(second)} are of another layer: {_named(new)} and {_named(more)} belong here"
+            yield _put(_put(tree, one, new), other, more), words, span_of(first)
     summed = maths.Reduce(tree.at, "sum", (), tree, end=tree.end)
     yield summed, "the sum over the examples is missing", span_of(tree)
     for one, other in itertools.combinations(sites, 2):
@@ -69,6 +75,18 @@ def reshaped(tree: Node, arrays: Sequence[str] = ()) -> Iterator[tuple[Node, str
             for second, more in changes(other):
                 said = words if words == more else f"{words}, and {more}"
                 yield _put(changed, other[0], second), said, span_of(one[1])
+
+
+def _shifted(node: maths.Symbol, step: int) -> maths.Symbol | None:
+    """The array of the same name one layer up or down."""
+    if isinstance(node.layer, Number):
+        return replace(node, layer=replace(node.layer, value=node.layer.value + step))
+    found = re.fullmatch(r"(\D+)(\d+)", node.name)
+    return None if found is None else replace(node, name=f"{found[1]}{int(found[2]) + step}")
+
+
+def _named(node: maths.Symbol) -> str:
+    return f"{node.name}{_number(node)}"
 
 
 def _number(node: maths.Symbol) -> str:

@@ -37,7 +37,7 @@ from .trees import names_in, nodes_of, renamed_tree
 from .variants import variants
 from .write import Writer
 
-_SECONDS = 1.5  # for the search of one cause
+_SECONDS = 1.2  # for the search of one cause
 _CLOSE = 1e-9
 
 
@@ -276,6 +276,8 @@ class _Diagnosis:
 
     def _zero(self) -> Found | None:
         """A claim that is zero because something in it does not depend on what it is differentiated by."""
+        if not names_in(self.tree) - set(self.case.free):
+            return Found("a number stands where a formula belongs: this is not constant")
         pairs = self.names.independent
         if not pairs or any(np.abs(c).max(initial=0) > 0 for c in self.claimed):
             return None
@@ -302,9 +304,9 @@ class _Diagnosis:
             swapped = replace(item, name=self.names.adjoints[other])
             ratios = [self._ratio_of(c, self._float(swapped, p)) for c, p in zip(self.claimed, self.points, strict=True)]
             if all(r is not None and abs(r - 1) < 1e-9 for r in ratios) and self._comes_before(target, other):
-                return Found(
-                    f"this is the derivative by {other}: the step from {target} to {other} is missing{self._jacobian_of(other)}"
-                )
+                step = self._jacobian_of(other, target)
+                if step is not None:
+                    return Found(f"this is the derivative by {other}: the step from {target} to {other} is missing{step}")
         return None
 
     @staticmethod
@@ -315,12 +317,15 @@ class _Diagnosis:
         order = [e.name for e in self.names.network.equations]
         return other in order and (one not in order or order.index(one) < order.index(other))
 
-    def _jacobian_of(self, name: str) -> str:
-        """What the step to an array is, where it has a name of its own."""
+    def _jacobian_of(self, name: str, target: str) -> str | None:
+        """What the step from one array to another is, where it has a name of its own."""
         equation = next(e for e in self.names.network.equations if e.name == name)
-        if any(t.body.has(sympy.exp) and len(t.body.atoms(Element)) > 1 for t in equation.terms):
+        if all(e.name != target for t in equation.terms for e in t.body.atoms(Element)) or len(equation.terms) != 1:
+            return None
+        body = equation.terms[0].body
+        if body.has(sympy.exp) and len(body.atoms(Element)) > 1:
             return ", the Jacobian of the softmax"
-        return ", the derivative of the activation" if len(equation.terms) == 1 and not equation.terms[0].over else ""
+        return ", the derivative of the activation" if isinstance(body, (Call, sympy.Function)) else None
 
     # ------------------------------------------------------------------ right at some places only
 
@@ -429,7 +434,20 @@ class _Diagnosis:
             variables,
             {size: letter for letter, size in reversed(names.size_of.items())},
             tuple((f, z) for f, z in calls_within(network) if z in axes),
+            self._steps_between,
         )
+
+    @cached_property
+    def _steps_between(self) -> Mapping[tuple[str, str], str]:
+        """For the derivatives by two arrays of which one is computed from the other: the step between them."""
+        found: dict[tuple[str, str], str] = {}
+        for e in self.names.network.equations:
+            text = re.sub(r"\[[^\]]*\]", "", Writer().equation(e))
+            for inner in {x.name for t in e.terms for x in t.body.atoms(Element)}:
+                one, other = self.names.adjoints.get(e.name), self.names.adjoints.get(inner)
+                if one is not None and other is not None:
+                    found[one, other] = f"the derivative of the step {text} is missing"
+        return found
 
     @cached_property
     def _factors(self) -> tuple[Node, ...]:
@@ -509,7 +527,7 @@ class _Diagnosis:
             return self._missing_summands()
         values = [[self._term(s, p) for p in self.points] for s in steps]
         if any(v is None for row in values for v in row):
-            return None
+            return self._missing_summands()
         for count in (1, 2):
             for chosen in itertools.combinations(range(len(steps)), count):
                 for scale, words in ((1.0, ""), (0.5, "half of "), (2.0, "twice "), (-1.0, "")):
