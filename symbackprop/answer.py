@@ -17,6 +17,7 @@ from .judge import Case, Judge
 from .latex import LatexWriter
 from .maths import Derivative
 from .matrix import matrix_equation
+from .names import Jacobian
 from .notation import Element, Equation, Term, index, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .write import Style, Writer, style_of
@@ -116,9 +117,7 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
         )
         style = replace(style, hidden=style.hidden | {batch})
     terms, letters = _plain_letters(terms, case)
-    shown = (
-        {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex))
-    )
+    shown = {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex))
     styled = replace(style, names=shown, deltas=frozenset[str](), adjoints={} if not latex else style.adjoints)
     if case.sides[0].axes and _only_examples(names, case):
         # nothing but the examples to count: their index is not written
@@ -153,7 +152,7 @@ def _only_examples(names: Any, case: Case) -> bool:
 class _Derivatives(Writer):
     """Writes derivatives of one array by another as people do; numbers as indices count from 1 in subscripts."""
 
-    jacobians: Mapping[str, tuple[str, str, Any]]
+    jacobians: Mapping[str, tuple[str, str, Jacobian]]
     axes: Mapping[str, tuple[str, ...]]
 
     def element(self, e: Element) -> str:

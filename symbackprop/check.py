@@ -73,8 +73,8 @@ def check(
     """Judge one claim, a text, about a derivation or anything that `derive` takes.
 
     `values` gives inputs, targets and parameters, where the claim holds numbers; `notation` settles what a text leaves open, such
-    as "examples=one, delta=minus, batch=columns". A claim that cannot be read gets the verdict "not understood" with the reason and
-    the place; nothing is guessed.
+    as "examples=one, delta=minus, batch=columns". A claim that cannot be read gets the verdict "not understood" with the reason
+    and the place; nothing is guessed.
     """
     return Checker(derivation, values=values).check(claim, notation)
 

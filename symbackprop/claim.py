@@ -10,16 +10,15 @@ layer's own activation), each choice is on record and the other readings can be 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 from . import maths
 from .errors import FormulaError, Source, suggest
 from .lower import BUILT_IN
 from .maths import Call, Cases, Derivative, Reduce, Symbol, Transpose, reader_for
-from .names import Names, Reading
+from .names import Meaning, Names, Reading
 from .notation import base_name
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .trees import indicator, nodes_of, number, renamed_tree
@@ -80,6 +79,7 @@ class Resolver:
     # ------------------------------------------------------------------ letters
 
     def error(self, message: str, node: Node) -> FormulaError:
+        """An error at a place of the claim."""
         return FormulaError(message, self.source.place(node.at))
 
     def fresh(self, letter: str) -> str:
@@ -214,7 +214,7 @@ class Resolver:
     def _plain_or_letter(self, node: Node) -> Value:
         if isinstance(node, Symbol) and (name := self.letter_name(node)) is not None and self.names.is_free(name):
             known = name in self.bound or name in self.letters or name in self.sizes
-            if known or not (self.names.is_size(name) or any(self.names.arrays(node, self.reading, self.one))):
+            if known or not (self.names.is_size(name) or any(self.names.arrays(node, self.reading))):
                 if name not in self.bound:
                     self.letters.setdefault(name)
                 return Value(Name(node.at, name, end=node.end))
@@ -264,6 +264,7 @@ class Resolver:
         return None
 
     def _matrix(self, left: Value, right: Value, node: Node) -> Value:
+        a, b = left.axes[-1], right.axes[0]
         if len(left.axes) == len(right.axes) == 1 and not left.row:
             if right.row:
                 return Value(Binary(node.at, "*", left.node, right.node, end=node.end), (*left.axes, *right.axes))
@@ -276,10 +277,9 @@ class Resolver:
             raise Misfit(
                 f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product", self.source.place(node.at)
             )
-        a, b = left.axes[-1], right.axes[0]
         if not self.fits(a, b):
-            problem = f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product: {self.size(a)} is not {self.size(b)}"
-            raise Misfit(problem, self.source.place(node.at))
+            problem = f"the shapes {self.shape(left)} and {self.shape(right)} do not fit for a product"
+            raise Misfit(f"{problem}: {self.size(a)} is not {self.size(b)}", self.source.place(node.at))
         known = a if self.size(a) != "?" else b
         over = self.fresh(known)
         one, other = renamed_tree(left.node, {a: over}), renamed_tree(right.node, {b: over})
@@ -293,11 +293,10 @@ class Resolver:
         name = self.letter_name(node)
         if name is not None and name in self.bound:
             return Value(Name(node.at, name, end=node.end))
-        if node.name == "𝟏":
-            if node.raised is None and not node.below and node.indices is None:
-                axis = self.fresh("?")
-                self.sizes[axis] = "?"
-                return Value(Number(node.at, Fraction(1), end=node.end), (axis,))
+        if node.name == "𝟏" and node.raised is None and not node.below and node.indices is None:
+            axis = self.fresh("?")
+            self.sizes[axis] = "?"
+            return Value(Number(node.at, Fraction(1), end=node.end), (axis,))
         if node.name == "𝟏" or (node.name == "I" and self.names.is_free("I")) or (node.name == "δ" and self._is_kronecker(node)):
             return self._kronecker(node)
         if node.name == "e" and self.names.is_free("e") and node.raised is not None:
@@ -319,9 +318,9 @@ class Resolver:
             raise problem
         return self._other_name(node, name)
 
-    def _likeliest(self, node: Symbol) -> list[Any]:
+    def _likeliest(self, node: Symbol) -> list[Meaning]:
         """What a symbol may mean, first what fits the letters whose range is known; other readings are on record."""
-        found = list(self.names.arrays(node, self.reading, self.one))
+        found = list(self.names.arrays(node, self.reading))
         if len(found) < 2:
             return found
         fits = [self._conflicts(m) for m in found]
@@ -333,7 +332,7 @@ class Resolver:
             best.sort(key=lambda m: m.name != chosen)
         return [*best, *(m for m in found if m not in best)]
 
-    def _conflicts(self, meaning: Any) -> int:
+    def _conflicts(self, meaning: Meaning) -> int:
         """How many of an array's subscripts are known to run over something else."""
         axes = self.names.axes[meaning.name]
         below = meaning.below
@@ -385,7 +384,7 @@ class Resolver:
             return Value(indicator(test, node), axes)
         return Value(indicator(test, node))
 
-    def _array(self, node: Symbol, meaning: Any) -> Value:
+    def _array(self, node: Symbol, meaning: Meaning) -> Value:
         """An array with its indices; axes without one stay whole, the examples' is implied where one example is meant."""
         name, below = meaning.name, meaning.below
         axes = self.names.axes[name]
@@ -428,7 +427,7 @@ class Resolver:
             tree = Binary(node.at, "^", tree, power.node, end=node.end)
         return Value(tree, tuple(whole))
 
-    def _place_below(self, node: Symbol, name: str, axes: Sequence[str], meaning: Any, places: list[Node | None]) -> None:
+    def _place_below(self, node: Symbol, name: str, axes: Sequence[str], meaning: Meaning, places: list[Node | None]) -> None:
         """Which axis each subscript stands at."""
         below, batch = meaning.below, self.network.batch
         rest = [k for k, a in enumerate(axes) if a != batch]
@@ -520,12 +519,14 @@ class Resolver:
         if head.name in ("sum", "mean") and (node.options or len(node.arguments) == 1):
             return self._total(node)
         if head.name in ("dot", "matmul") and len(node.arguments) == 2:
-            return self._matrix(*map(self.value, node.arguments), node)
+            one, other = map(self.value, node.arguments)
+            return self._matrix(one, other, node)
         if head.name == "outer" and len(node.arguments) == 2:
             one, other = map(self.value, node.arguments)
             return self._matrix(replace(one, row=False), replace(other, row=True), node)
         if head.name == "multiply" and len(node.arguments) == 2:
-            return self._elementwise("*", *map(self.value, node.arguments), node)
+            one, other = map(self.value, node.arguments)
+            return self._elementwise("*", one, other, node)
         if head.name == "where":
             if len(node.arguments) != 3:
                 raise self.error("'where' takes a condition and two values: where(z > 0, z, 0)", node)
@@ -663,18 +664,16 @@ class Resolver:
     # ------------------------------------------------------------------ derivatives
 
     def _derivative(self, node: Derivative) -> Value:
-        of, wrt = node.of, node.wrt
+        of, (first, *more) = node.of, node.wrt
         if isinstance(of, Symbol) and self.names.is_loss(of):
-            first, *more = wrt
-            value = self._adjoint(first, node)
-            return self._by(value, more, node)
-        if len(wrt) > 1:
-            inner = Derivative(node.at, of, wrt[:-1], end=node.end)
-            return self._by(self._derivative(inner), [wrt[-1]], node)
-        variable = self.letter_name(wrt[0])
+            return self._by(self._adjoint(first, node), more, node)
+        if more:
+            inner = Derivative(node.at, of, node.wrt[:-1], end=node.end)
+            return self._by(self._derivative(inner), more[-1:], node)
+        variable = self.letter_name(first)
         if variable is not None and variable in self.names.variables:
             return self._by_variable(self.value(of), self.names.variables[variable], node)
-        return self._by(self.value(of), [wrt[0]], node)
+        return self._by(self.value(of), [first], node)
 
     def _by(self, value: Value, wrt: Sequence[Symbol], node: Node) -> Value:
         for symbol in wrt:
@@ -700,7 +699,7 @@ class Resolver:
 
     def _adjoint(self, symbol: Symbol, node: Node) -> Value:
         """∂L/∂symbol as the array that the derivation computes."""
-        known = list(self.names.arrays(replace(symbol, raised=symbol.raised), self.reading, self.one))
+        known = list(self.names.arrays(symbol, self.reading))
         if not known:
             value = self._symbol(symbol)  # says what is unknown
             raise self.error("name one array to differentiate with respect to", node if value.axes else symbol)
@@ -740,7 +739,7 @@ def _first_letter(node: Node) -> str | None:
             return None
 
 
-def _reciprocal(name: str, power: int = 1) -> Any:
+def _reciprocal(name: str) -> Callable[[Node], Node]:
     def made(argument: Node) -> Node:
         inner: Node = Apply(argument.at, name, (argument,), end=argument.end)
         return Binary(argument.at, "/", number(1), inner, end=argument.end)
@@ -748,7 +747,7 @@ def _reciprocal(name: str, power: int = 1) -> Any:
     return made
 
 
-_REWRITTEN: Mapping[str, Any] = {
+_REWRITTEN: Mapping[str, Callable[[Node], Node]] = {
     "square": lambda a: Binary(a.at, "^", a, number(2), end=a.end),
     "sech": _reciprocal("cosh"),
     "coth": _reciprocal("tanh"),

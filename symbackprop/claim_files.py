@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from .errors import FileError, FormulaError, Place
 
@@ -57,15 +58,15 @@ def _from_toml(path: Path, text: str) -> Iterator[Entry]:
         line, column = (int(found[1]), int(found[2])) if found else (1, 1)
         raise FormulaError(f"this is no TOML: {problem}", _place(path, text, line, column)) from None
     common = {"notation": content.get("notation", ""), "network": content.get("network")}
-    entries = content.get("claim", content.get("claims", []))
+    entries: Any = content.get("claim", content.get("claims", []))
     if isinstance(entries, Mapping):
-        entries = [{"name": name, **(e if isinstance(e, Mapping) else {"text": e})} for name, e in entries.items()]
+        entries = [{"name": name, **_keys(e)} for name, e in cast(Mapping[str, Any], entries).items()]
     if not isinstance(entries, list) or not entries:
         raise FormulaError("there is no claim here: write [[claim]] with a text", _place(path, text, 1, 1))
     at = 0
-    for number, entry in enumerate(entries, 1):
-        own = {"text": entry} if isinstance(entry, str) else entry
-        claim = own.get("text", own.get("claim", own.get("formula"))) if isinstance(own, Mapping) else None
+    for number, entry in enumerate(cast(list[Any], entries), 1):
+        own = _keys(entry)
+        claim = own.get("text", own.get("claim", own.get("formula")))
         if not isinstance(claim, str):
             raise FormulaError(f"claim {number} has no text", _place(path, text, _line(text, at), 1))
         if unknown := sorted(set(own) - _KEYS):
@@ -74,11 +75,16 @@ def _from_toml(path: Path, text: str) -> Iterator[Entry]:
         at = found + len(claim) if found >= 0 else at
         notation = own.get("notation", common["notation"])
         if isinstance(notation, Mapping):
-            notation = ", ".join(f"{k}={v}" for k, v in notation.items())
+            notation = ", ".join(f"{k}={v}" for k, v in cast(Mapping[str, Any], notation).items())
         name = str(own.get("name", own.get("student", "")))
         network = own.get("network", common["network"])
         points = float(own.get("points", 1))
         yield Entry(claim.strip(), name, str(notation), network, points, _line(text, max(found, 0)))
+
+
+def _keys(entry: Any) -> Mapping[str, Any]:
+    """What an entry says; one that is no table is the text itself."""
+    return cast(Mapping[str, Any], entry) if isinstance(entry, Mapping) else {"text": entry}
 
 
 # ---------------------------------------------------------------------- documents

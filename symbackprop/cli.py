@@ -43,7 +43,24 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="symbackprop", description=__doc__.partition("\n")[0] if __doc__ else None)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    derive = commands.add_parser("derive", help="derive the gradients of a network and explain them")
+    _derive_options(commands.add_parser("derive", help="derive the gradients of a network and explain them"))
+    _check_options(commands.add_parser("check", help="say whether claimed formulas are right"))
+    _emit_options(commands.add_parser("emit", help="write a standalone module that trains the network"))
+    _train_options(commands.add_parser("train", help="derive, explain, emit, and train on data"))
+
+    generate = commands.add_parser("generate", help="rewrite generated/, or say what differs")
+    generate.add_argument("--check", action="store_true", help="only compare; exit status 1 where something differs")
+    generate.set_defaults(run=_generate)
+
+    networks = commands.add_parser("networks", help="list the bundled networks")
+    networks.set_defaults(run=_networks)
+
+    catalogue = commands.add_parser("catalogue", help="list layers, activations, losses, optimisers and their formulas")
+    catalogue.set_defaults(run=_catalogue)
+    return top
+
+
+def _derive_options(derive: argparse.ArgumentParser) -> None:
     derive.add_argument("network", help=NETWORK_HELP)
     derive.add_argument("--wrt", nargs="+", default=[], metavar="NAME", help="differentiate with respect to these arrays")
     derive.add_argument("--form", choices=["index", "matrix", "scalar"], default="index")
@@ -60,7 +77,8 @@ def parser() -> argparse.ArgumentParser:
     _output(derive, required=False)
     derive.set_defaults(run=_derive)
 
-    check = commands.add_parser("check", help="say whether claimed formulas are right")
+
+def _check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("network", nargs="?", help=f"{NETWORK_HELP}; or an optimiser's name; not needed where FILE says it")
     check.add_argument(
         "claims", nargs="*", metavar="CLAIM", help=r"such as 'dL/dz2 = (p - y)/N' or '\frac{\partial L}{\partial w} = …'"
@@ -77,14 +95,16 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the verdicts as JSON")
     check.set_defaults(run=_check)
 
-    emit = commands.add_parser("emit", help="write a standalone module that trains the network")
+
+def _emit_options(emit: argparse.ArgumentParser) -> None:
     emit.add_argument("network", help=NETWORK_HELP)
     emit.add_argument("--target", default="numpy")
     emit.add_argument("--dtype", choices=["float64", "float32"], default="float64")
     _output(emit, required=True)
     emit.set_defaults(run=_emit)
 
-    train = commands.add_parser("train", help="derive, explain, emit, and train on data")
+
+def _train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("network", help=NETWORK_HELP)
     train.add_argument("data", nargs="?", help=".npz with X and Y, or .csv with the target last (bundled data if absent)")
     train.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where the results go (default: NAME-trained)")
@@ -98,17 +118,6 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--dtype", choices=["float64", "float32"])
     train.add_argument("--held-out", type=float, metavar="SHARE", help="share of the examples kept for the score")
     train.set_defaults(run=_train)
-
-    generate = commands.add_parser("generate", help="rewrite generated/, or say what differs")
-    generate.add_argument("--check", action="store_true", help="only compare; exit status 1 where something differs")
-    generate.set_defaults(run=_generate)
-
-    networks = commands.add_parser("networks", help="list the bundled networks")
-    networks.set_defaults(run=_networks)
-
-    catalogue = commands.add_parser("catalogue", help="list layers, activations, losses, optimisers and their formulas")
-    catalogue.set_defaults(run=_catalogue)
-    return top
 
 
 def _output(command: argparse.ArgumentParser, required: bool) -> None:

@@ -352,7 +352,6 @@ def _turned(tree: Node, material: Material) -> Iterator[Edit]:
             if isinstance(factor, Number):
                 continue
             text = text_of(factor, material)
-            twice = Binary(factor.at, "^", factor, Number(-1, Fraction(2)), end=factor.end)
             new = _times(put(tree, (*root, *path), replace(ONE, at=factor.at, end=factor.end)), root, factor, power)
             words = (
                 f"{text} divides where it should multiply: a quotient where a product belongs"
@@ -360,7 +359,6 @@ def _turned(tree: Node, material: Material) -> Iterator[Edit]:
                 else f"{text} multiplies where it should divide: a product where a quotient belongs"
             )
             yield Edit(new, words, span_of(factor))
-            _ = twice
         if len(below) > 1:
             new = tree
             for path, factor, _ in below:
@@ -398,6 +396,23 @@ def _inserted(tree: Node, material: Material) -> Iterator[Edit]:
 
 def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
     """Indices in another order, of another letter, or one step away."""
+    yield from _letters_exchanged(tree, material)
+    yield from _numbers_exchanged(tree, material)
+    for path, node in walk(tree):
+        if not isinstance(node, Item):
+            continue
+        text = text_of(node, material)
+        if len(node.indices) > 1:
+            for order in _orders(len(node.indices)):
+                if order != tuple(range(len(node.indices))):
+                    turned = replace(node, indices=tuple(node.indices[k] for k in order))
+                    yield Edit(put(tree, path, turned), f"the indices of {text} are exchanged: it is transposed", span_of(node))
+        yield from _windowed(tree, path, node, material)
+        yield from _moved(tree, path, node, material)
+
+
+def _letters_exchanged(tree: Node, material: Material) -> Iterator[Edit]:
+    """Two free letters exchanged, or a sum over the wrong axis."""
     free = [i for i in material.free if any(isinstance(n, Name) and n.name == i for n in nodes_of(tree))]
     for a, b in itertools.combinations(free, 2):
         if material.letters.get(a) == material.letters.get(b):
@@ -412,10 +427,18 @@ def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
         size = material.letters.get(over.name)
         for kept in inside:
             for other in _scope(tree, path, material):
-                if kept != over.name and other not in inside and material.letters.get(kept) == material.letters.get(other) == size:
+                if (
+                    kept != over.name
+                    and other not in inside
+                    and material.letters.get(kept) == material.letters.get(other) == size
+                ):
                     turned = renamed_tree(body, {over.name: other, kept: over.name})
                     words = f"the sum runs over the wrong axis: the indices of {text_of(body, material)} are exchanged"
                     yield Edit(put(tree, path, replace(node, arguments=(over, turned))), words, span_of(node))
+
+
+def _numbers_exchanged(tree: Node, material: Material) -> Iterator[Edit]:
+    """A number as an index in place of another, at one place or everywhere."""
     numbers = sorted({i.value for n in nodes_of(tree) if isinstance(n, Item) for i in n.indices if isinstance(i, Number)})
     for old, other in itertools.permutations(dict.fromkeys((*numbers, *(v + s for v in numbers for s in (1, -1)))), 2):
         if old not in numbers or other < 0:
@@ -438,60 +461,57 @@ def _indexed(tree: Node, material: Material) -> Iterator[Edit]:
                 )
                 swapped = put(swapped, path, replace(node, indices=turned))
         yield Edit(swapped, "the indices are exchanged: it is transposed")
-    for path, node in walk(tree):
-        if not isinstance(node, Item):
-            continue
-        text = text_of(node, material)
-        if len(node.indices) > 1:
-            for order in _orders(len(node.indices)):
-                if order != tuple(range(len(node.indices))):
-                    turned = replace(node, indices=tuple(node.indices[k] for k in order))
-                    yield Edit(put(tree, path, turned), f"the indices of {text} are exchanged: it is transposed", span_of(node))
-        scope = _scope(tree, path, material)
-        if sum(isinstance(i, Binary) for i in node.indices) > 1:
-            turned = {"+": "-", "-": "+"}
-            moved = tuple(
-                replace(i, operator=turned[i.operator]) if isinstance(i, Binary) and i.operator in turned else i
+
+
+def _windowed(tree: Node, path: Path, node: Item, material: Material) -> Iterator[Edit]:
+    """A window that runs the other way, or in steps of another size."""
+    text = text_of(node, material)
+    if sum(isinstance(i, Binary) for i in node.indices) > 1:
+        turned = {"+": "-", "-": "+"}
+        moved = tuple(
+            replace(i, operator=turned[i.operator]) if isinstance(i, Binary) and i.operator in turned else i for i in node.indices
+        )
+        words = f"{text}: the window runs the other way"
+        yield Edit(put(tree, path, replace(node, indices=moved)), words, span_of(node))
+        swapped = tuple(
+            replace(i, left=i.right, right=i.left) if isinstance(i, Binary) and i.operator == "-" else i for i in node.indices
+        )
+        yield Edit(put(tree, path, replace(node, indices=swapped)), f"{text}: the index is the other way round", span_of(node))
+    if any(isinstance(i, Binary) for i in node.indices):
+        for stride in (2, 3):
+            wide = tuple(
+                replace(i, left=Binary(i.at, "*", Number(-1, Fraction(stride)), i.left, end=i.end))
+                if isinstance(i, Binary) and i.operator == "+" and isinstance(i.left, Name)
+                else i
                 for i in node.indices
             )
-            words = f"{text}: the window runs the other way"
-            yield Edit(put(tree, path, replace(node, indices=moved)), words, span_of(node))
-            swapped = tuple(
-                replace(i, left=i.right, right=i.left) if isinstance(i, Binary) and i.operator == "-" else i for i in node.indices
-            )
-            yield Edit(
-                put(tree, path, replace(node, indices=swapped)), f"{text}: the index is the other way round", span_of(node)
-            )
-        if any(isinstance(i, Binary) for i in node.indices):
-            for stride in (2, 3):
-                wide = tuple(
-                    replace(i, left=Binary(i.at, "*", Number(-1, Fraction(stride)), i.left, end=i.end))
-                    if isinstance(i, Binary) and i.operator == "+" and isinstance(i.left, Name)
-                    else i
-                    for i in node.indices
-                )
-                yield Edit(put(tree, path, replace(node, indices=wide)), f"{text}: the stride {stride} is missing", span_of(node))
-        for k, i in enumerate(node.indices):
-            if isinstance(i, Name) and i.name in material.letters:
-                for other in scope:
-                    if other != i.name and material.letters.get(other) == material.letters[i.name]:
-                        new = replace(node, indices=(*node.indices[:k], replace(i, name=other), *node.indices[k + 1 :]))
-                        yield Edit(put(tree, path, new), f"{text} stands at the wrong index", span_of(node))
-                for step in ("-", "+"):
-                    moved = Binary(i.at, step, i, Number(-1, Fraction(1)), end=i.end)
-                    new = replace(node, indices=(*node.indices[:k], moved, *node.indices[k + 1 :]))
-                    yield Edit(put(tree, path, new), f"{text} is off by one step", span_of(node))
-            elif isinstance(i, Binary) and i.operator in "+-" and isinstance(i.right, Number):
-                turned = replace(i, operator="+" if i.operator == "-" else "-")
-                for moved in (i.left, turned):
-                    new = replace(node, indices=(*node.indices[:k], moved, *node.indices[k + 1 :]))
-                    yield Edit(put(tree, path, new), f"{text} is off by one step", span_of(node))
-            elif isinstance(i, Binary) and i.operator in "+-":
-                turned = replace(i, operator="+" if i.operator == "-" else "-")
-                swapped = replace(i, left=i.right, right=i.left)
-                for moved, words in ((turned, "the window runs the other way"), (swapped, "the index is the other way round")):
-                    new = replace(node, indices=(*node.indices[:k], moved, *node.indices[k + 1 :]))
-                    yield Edit(put(tree, path, new), f"{text}: {words}", span_of(node))
+            yield Edit(put(tree, path, replace(node, indices=wide)), f"{text}: the stride {stride} is missing", span_of(node))
+
+
+def _moved(tree: Node, path: Path, node: Item, material: Material) -> Iterator[Edit]:
+    """One index of an element as another letter, or a step away."""
+    text, scope = text_of(node, material), _scope(tree, path, material)
+    for k, i in enumerate(node.indices):
+        if isinstance(i, Name) and i.name in material.letters:
+            for other in scope:
+                if other != i.name and material.letters.get(other) == material.letters[i.name]:
+                    new = replace(node, indices=(*node.indices[:k], replace(i, name=other), *node.indices[k + 1 :]))
+                    yield Edit(put(tree, path, new), f"{text} stands at the wrong index", span_of(node))
+            for step in ("-", "+"):
+                moved = Binary(i.at, step, i, Number(-1, Fraction(1)), end=i.end)
+                new = replace(node, indices=(*node.indices[:k], moved, *node.indices[k + 1 :]))
+                yield Edit(put(tree, path, new), f"{text} is off by one step", span_of(node))
+        elif isinstance(i, Binary) and i.operator in "+-" and isinstance(i.right, Number):
+            turned = replace(i, operator="+" if i.operator == "-" else "-")
+            for moved in (i.left, turned):
+                new = replace(node, indices=(*node.indices[:k], moved, *node.indices[k + 1 :]))
+                yield Edit(put(tree, path, new), f"{text} is off by one step", span_of(node))
+        elif isinstance(i, Binary) and i.operator in "+-":
+            turned = replace(i, operator="+" if i.operator == "-" else "-")
+            swapped = replace(i, left=i.right, right=i.left)
+            for moved, words in ((turned, "the window runs the other way"), (swapped, "the index is the other way round")):
+                new = replace(node, indices=(*node.indices[:k], moved, *node.indices[k + 1 :]))
+                yield Edit(put(tree, path, new), f"{text}: {words}", span_of(node))
 
 
 def _orders(count: int) -> Iterator[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -21,7 +21,7 @@ import sympy
 from .differentiate import read_for
 from .errors import DataError, SymbackpropError
 from .names import Jacobian, Names
-from .notation import Element, Equation, Function, Network, data_indices
+from .notation import Element, Function, Network, data_indices
 from .tabulate import Table
 
 DIGITS = 30  # decimal digits of the evaluation
@@ -47,7 +47,7 @@ class Point:
         self.by_size = {i.size: sizes[i.name] for i in network.indices}
         self.exact = not rough and self._work() <= _AFFORDABLE
         with mpmath.workdps(DIGITS):
-            number = np.frompyfunc(lambda v: mpmath.mpf(v), 1, 1) if self.exact else np.asarray
+            number = np.frompyfunc(mpmath.mpf, 1, 1) if self.exact else np.asarray
             given = {k: np.asarray(number(np.asarray(v, dtype=float))) for k, v in values.items()}
             given |= {
                 c: np.asarray(number(mpmath.mpf(int(v.p)) / int(v.q) if self.exact else float(v))) for c, v in network.constants
@@ -294,8 +294,3 @@ def difference(one: np.ndarray, other: np.ndarray, tolerance: float, where: np.n
         wrong = wrong & where
     places = np.argwhere(wrong)
     return tuple(int(i) for i in places[0]) if len(places) else None
-
-
-def equations_of(names: Names) -> Sequence[Equation]:
-    """Everything that a point can compute."""
-    return [*names.network.equations, *names.derivation.raw]

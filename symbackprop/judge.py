@@ -95,6 +95,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
+        """Whether every equality holds and all indices fit."""
         return all(self.right) and self.case.misfit is None
 
 
@@ -225,7 +226,7 @@ class Judge:
                     return False
                 if any(isinstance(i, Symbol) and i.name == batch for i in (*(s.indices or ()),)):
                     return False
-                if s.indices is not None and any(batch in self.names.axes[m.name] for m in self.names.arrays(s, None, False)):
+                if s.indices is not None and any(batch in self.names.axes[m.name] for m in self.names.arrays(s, None)):
                     return False
         if any(isinstance(n, Reduce) and not n.letters for side in self.trees for n in maths_nodes(side[0])):
             return False
@@ -409,11 +410,10 @@ class Judge:
                     first = (k, *part.wrong_at[1:])
                 continue
             one, other = (np.asarray(self.value(case, case.trees[j], given), dtype=float) for j in (k, k + 1))
-            slack = max(_rounding(case.sides[j]) for j in (k, k + 1) if j in numeric)
+            absolute, relative = max(_rounding(case.sides[j]) for j in (k, k + 1) if j in numeric)
             a, b = np.broadcast_arrays(one, other)
             gap = np.abs(a - b)
             scale = np.maximum(np.abs(a), np.abs(b))
-            absolute, relative = slack if isinstance(slack, tuple) else (slack, 0.0)
             bad = np.argwhere(gap > absolute + relative * scale + 1e-12)
             right.append(len(bad) == 0)
             if len(bad) and first is None:

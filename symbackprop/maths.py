@@ -400,12 +400,6 @@ def read(source: Source, known: Collection[str], tight: bool = False) -> Node:
     return node
 
 
-def is_flat(node: Node, source: Source) -> bool:
-    """Whether a text holds a fraction that could be read in two ways, such as `1/2m`."""
-    text = source.text
-    return bool(re.search(r"/\s*(?:\d+(?:\.\d+)?|[^\W\d_]\w*'*|\([^()]*\))\s*(?:[^\W\d_(]|\()", text))
-
-
 class _Reader:
     def __init__(self, source: Source, known: Collection[str], tight: bool) -> None:
         self.source, self.known, self.tight = source, known, tight
@@ -768,11 +762,11 @@ class _Reader:
             return Differential(token.at, None, order, end=self.reached)
         operand = self.factor()
         node = Differential(token.at, operand, order, end=self.reached)
-        if isinstance(operand, Binary) and operand.operator == "^" and isinstance(operand.left, Symbol):
-            # ∂w² in a denominator
-            if isinstance(operand.right, Number) and operand.right.value == 2:
-                return Differential(token.at, operand.left, 2, end=self.reached)
-        return self._with_power(node)
+        match operand:
+            case Binary(operator="^", left=Symbol() as left, right=Number(value=value)) if value == 2:
+                return Differential(token.at, left, 2, end=self.reached)  # ∂w² in a denominator
+            case _:
+                return self._with_power(node)
 
     def gradient(self, token: _Piece) -> Node:
         self.expect("_", "after ∇: ∇_W L")
@@ -888,7 +882,7 @@ class _Reader:
     def styled(self, token: _Piece) -> Node:
         """`\\mathbf{W}`, `\\mathrm{net}`, `\\operatorname{mean}_i`: one name whatever its letters."""
         self.expect("{", f"after \\{token.text}")
-        if self.token.kind == "greek" or self.token.kind == "command":
+        if self.token.kind in ("greek", "command"):
             inner = self.factor()
             self.expect("}", "to close the group")
             if not isinstance(inner, Symbol):
@@ -1068,9 +1062,9 @@ class _Reader:
     known_arrays: Collection[str] = ()
 
     def is_function(self, symbol: Symbol) -> bool:
-        return symbol.name in _FUNCTIONS or self.callable(symbol)
+        return symbol.name in _FUNCTIONS or (self.callable is not None and self.callable(symbol))
 
-    callable: Callable[[Symbol], bool] = staticmethod(lambda symbol: False)  # noqa: ARG005
+    callable: Callable[[Symbol], bool] | None = None  # whether a symbol is a function of the network
 
     def listed(self, closing: str) -> tuple[Node, ...]:
         items = [self.relation()]

@@ -1,4 +1,4 @@
-"""What a name in a claim may mean: arrays by their many spellings, sizes, functions, step sizes; and derivatives of one array by another.
+"""What a name in a claim may mean: arrays by their many spellings, sizes, functions, step sizes; and one array by another.
 
 `W^{(1)}`, `W_1`, `W1`, `w^1` are W1; `\\hat y`, `p` and `a^L` the prediction; `δ^{(2)}`, `\\bar z_2`, `dZ2` the derivative with
 respect to z2. Declared names always come first. What is not understood is refused.
@@ -166,7 +166,7 @@ class Names:
         if plain in ("sech", "coth", "ln", "sgn", "norm", "softmax", "square", "matmul", "outer", "multiply"):
             return True
         declared = plain in self.axes or plain in self.aliases or plain + "'" * symbol.primes in self.axes
-        return plain in GENERIC and not (declared or (symbol.below and any(self.arrays(symbol, None, False))))
+        return plain in GENERIC and not (declared or (symbol.below and any(self.arrays(symbol, None))))
 
     def is_free(self, name: str) -> bool:
         """Whether nothing declared has this name."""
@@ -261,7 +261,7 @@ class Names:
             case _:
                 return None
 
-    def arrays(self, symbol: Symbol, reading: Reading | None, one: bool) -> Iterator[Meaning]:
+    def arrays(self, symbol: Symbol, reading: Reading | None) -> Iterator[Meaning]:
         """The arrays that a symbol may mean, the likeliest first."""
         if symbol.name in self.variables and not symbol.below and symbol.indices is None:
             return
@@ -492,7 +492,7 @@ class Names:
         ):
             if text in ("t+1", "k+1", "n+1", "new", "i+1", "neu"):
                 return bare, True
-            if text in ("t", "k", "old", "alt", "n") and any(self.axes[m.name] == () for m in self.arrays(bare, None, False)):
+            if text in ("t", "k", "old", "alt", "n") and any(self.axes[m.name] == () for m in self.arrays(bare, None)):
                 return bare, False
             if text in ("t", "old"):
                 return bare, False

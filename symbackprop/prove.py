@@ -1,4 +1,4 @@
-"""A claim that agrees by numbers, proved by algebra: derivatives and definitions are put in until the difference of the sides is zero.
+"""A claim that agrees by numbers, proved by algebra: what is known is put in until the difference of the sides is zero.
 
 Within bounds: polynomials that would take long are left alone, and so is the proof once its time is over.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -38,7 +38,7 @@ def _documents(config: pytest.Config) -> list[Path]:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """A document is a file of tests."""
     if file_path in _documents(parent.config):
-        return FormulaFile.from_parent(parent, path=file_path)  # type: ignore[no-any-return]
+        return cast(Any, FormulaFile).from_parent(parent, path=file_path)
     return None
 
 
@@ -51,7 +51,7 @@ class FormulaFile(pytest.File):
         shared: dict[str, Any] = {}
         for entry in read_claims(self.path):
             network = entry.network or default
-            yield Formula.from_parent(
+            yield cast(Any, Formula).from_parent(
                 self, name=f"line {entry.line}: {entry.text[:60]}", entry=entry, network=network, shared=shared
             )
 
@@ -64,7 +64,7 @@ class Formula(pytest.Item):
     """One equation."""
 
     def __init__(self, *, entry: Entry, network: str, shared: dict[str, Any], **options: Any) -> None:
-        super().__init__(**options)
+        cast(Any, super()).__init__(**options)
         self.entry, self.network, self.shared = entry, network, shared
 
     def runtest(self) -> None:

@@ -54,7 +54,9 @@ def reshaped(tree: Node, arrays: Sequence[str] = ()) -> Iterator[tuple[Node, str
                 if other != node.name:
                     new = maths.Symbol(node.at, other, end=node.end)
                     yield _put(tree, path, new), f"{node.name}{_number(node)} stands where {other} belongs", span_of(node)
-    numbered = [(p, n, s) for p, n in sites if isinstance(n, maths.Symbol) for s in [_shifted(n, -1), _shifted(n, 1)] if s is not None]
+    numbered = [
+        (p, n, s) for p, n in sites if isinstance(n, maths.Symbol) for s in [_shifted(n, -1), _shifted(n, 1)] if s is not None
+    ]
     for (one, first, new), (other, second, more) in itertools.combinations(numbered, 2):
         if one != other:
             words = f"{_named(first)} and {_named(second)} are of another layer: {_named(new)} and {_named(more)} belong here"

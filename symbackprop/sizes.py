@@ -96,10 +96,6 @@ class Sizes:
                 table.setdefault(a, table.pop(b))  # type: ignore[arg-type]
         return None
 
-    def all_letters(self) -> list[str]:
-        """Every letter that was used."""
-        return list(self._parent)
-
     def letters(self) -> list[str]:
         """One letter for each range."""
         return [i for i in self._parent if self.root(i) == i]

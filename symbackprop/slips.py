@@ -1,4 +1,4 @@
-"""What is wrong with a wrong claim: the slip that explains it, the declaration that would make it right, the formula that is right.
+"""What is wrong with a wrong claim: the slip that explains it, the declaration that would make it right, the right formula.
 
 A cause is named only where it is confirmed by numbers at every point: the claim with one change is the truth up to a constant
 that has a name, or the claim is what the chain rule gives with one step left out.
@@ -120,7 +120,7 @@ def _named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point])
     sizes = list(dict.fromkeys(i.size for i in names.network.indices))
     if batch is not None:
         sizes.sort(key=lambda s: s != names.size_of[batch])
-    options: list[tuple[str, str, Any]] = [("", "", lambda p: 1.0)]
+    options: list[tuple[str, str, Callable[[Point], float]]] = [("", "", lambda _: 1.0)]
     for s in sizes:
         mean = (
             "a sum where the loss is a mean" if batch is not None and s == names.size_of[batch] else "a sum where a mean belongs"
@@ -136,8 +136,8 @@ def _named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point])
         (0.25, "a factor 4 is missing"),
     )
     for text, value in _constants(judge):
-        options.append((text, f"there is a factor {text} too many", lambda p, v=value: v))
-        options.append((f"1/({text})", f"the factor {text} is missing", lambda p, v=value: 1 / v))
+        options.append((text, f"there is a factor {text} too many", lambda _, v=value: v))
+        options.append((f"1/({text})", f"the factor {text} is missing", lambda _, v=value: 1 / v))
     signs = ((1, ""), (-1, "the sign is the other way round"))
     for (sign, said), (number, factor), (text, size, value) in sorted(
         itertools.product(signs, numbers, options), key=lambda o: (bool(o[0][1]) + bool(o[1][1]) + bool(o[2][1]), bool(o[2][1]))
@@ -525,14 +525,14 @@ class _Diagnosis:
         steps = self._own_steps()
         if not 1 < len(steps) <= 8:
             return self._missing_summands()
-        values = [[self._term(s, p) for p in self.points] for s in steps]
-        if any(v is None for row in values for v in row):
+        values = [[v for p in self.points if (v := self._term(s, p)) is not None] for s in steps]
+        if any(len(row) < len(self.points) for row in values):
             return self._missing_summands()
         for count in (1, 2):
             for chosen in itertools.combinations(range(len(steps)), count):
-                for scale, words in ((1.0, ""), (0.5, "half of "), (2.0, "twice "), (-1.0, "")):
-                    gaps = [
-                        t - c - scale * sum(values[n][k] for n in chosen)  # type: ignore[operator, misc]
+                for scale in (1.0, 0.5, 2.0, -1.0):
+                    gaps: list[np.ndarray] = [
+                        t - c - scale * sum(values[n][k] for n in chosen)
                         for k, (t, c) in enumerate(zip(self.targets, self.claimed, strict=True))
                     ]
                     if all(
@@ -666,8 +666,8 @@ class _Diagnosis:
                     yield {id(s): None for s in own if s is not kept}, words
         statistics = [s for s in steps if len(s.target.indices) < len(s.source.indices) and s.kind != "loss"]
         for pair in itertools.combinations(statistics, 2):
-            words = f"the statistics {pair[0].target.name} and {pair[1].target.name} are treated as constants: these paths are missing"
-            yield {id(s): None for s in pair}, words
+            words = f"the statistics {pair[0].target.name} and {pair[1].target.name} are treated as constants"
+            yield {id(s): None for s in pair}, f"{words}: these paths are missing"
         for step in steps:
             calls = [c for c in step.before.atoms(Call) if any(c.orders)]
             activation = step.kind == "activation"
@@ -794,8 +794,6 @@ class _Diagnosis:
         if target is None:
             return None
         equation = closed_form(self.judge.subject.derivation_of(target), target)
-        letters = {i: Name(-1, i.name) for i in equation.target.letters}
-        _ = letters
         terms = equation.terms
         if self.case.one:
             terms = tuple(

@@ -63,7 +63,6 @@ TRAIN_KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "held_out": ("a share from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1),
 }
 _LISTS = ("inputs", "targets", "parameters", "functions")
-_TABLES = ("sizes", "constants", "facts", "activation", "loss", "layer", "train")
 _KEY = re.compile(r"""[ \t]*((?:"[^"\n]*"|'[^'\n]*'|[\w-]+)(?:[ \t]*\.[ \t]*(?:"[^"\n]*"|'[^'\n]*'|[\w-]+))*)[ \t]*=""")
 _HEADER = re.compile(r"[ \t]*\[+([^\]\n]+)\]+")
 

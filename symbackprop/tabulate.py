@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import mpmath
 import numpy as np
@@ -39,8 +39,12 @@ def _real(function: Callable[..., Any], *arguments: Any) -> Any:
     return mpmath.nan if isinstance(value, mpmath.mpc) else value
 
 
-_divide = np.frompyfunc(lambda a, b: _real(lambda x, y: x / y, a, b), 2, 1)
-_power = np.frompyfunc(lambda a, b: _real(lambda x, y: x**y, a, b), 2, 1)
+def _quotient(a: Any, b: Any) -> Any:
+    return a / b
+
+
+_divide = np.frompyfunc(lambda a, b: _real(_quotient, a, b), 2, 1)
+_power = np.frompyfunc(lambda a, b: _real(pow, a, b), 2, 1)
 
 
 _EXACT: Mapping[str, Callable[..., Any]] = {
@@ -95,8 +99,7 @@ class Table:
         self.size_names = size_names  # the name of each letter's size: N for n
         self.functions = functions
         self.exact = exact
-        self._numbers = {name: sizes[i] for i, name in size_names.items() if i in sizes}
-        self._beyond: Any = False
+        self.size_values = {name: sizes[i] for i, name in size_names.items() if i in sizes}  # the sizes by their own names
 
     def floating(self) -> Table:
         """The same table in float64."""
@@ -166,7 +169,7 @@ def _bound(node: Node) -> list[str]:
     while todo:
         current = todo.pop()
         match current:
-            case Apply(name=name, arguments=arguments):
+            case Apply(arguments=arguments):
                 if is_reduction(current):
                     found |= dict.fromkeys(a.name for a in arguments[:-1] if isinstance(a, Name))
                 todo += arguments
@@ -220,8 +223,9 @@ class _Walk:
             return places.astype(object) * mpmath.mpf(1) if self.table.exact else places.astype(float)
         if name in self.table.values:
             return self.table.values[name][()]
-        if name in self.table._numbers:
-            return mpmath.mpf(self.table._numbers[name]) if self.table.exact else float(self.table._numbers[name])
+        if name in self.table.size_values:
+            size = self.table.size_values[name]
+            return mpmath.mpf(size) if self.table.exact else float(size)
         if name == "pi":
             return +mpmath.pi if self.table.exact else math.pi
         raise SymbackpropError(f"'{name}' has no value")
@@ -270,7 +274,7 @@ class _Walk:
             return self._reduction(name, [a.name for a in arguments[:-1] if isinstance(a, Name)], arguments[-1])
         if name == "where":
             test, then, other = (self.value(a) for a in arguments)
-            return np.where(np.asarray(test, dtype=bool), then, other)
+            return cast(Any, np.where(np.asarray(test, dtype=bool), then, other))
         if name == "pad":
             return self.value(arguments[0])
         values = [self.value(a) for a in arguments]

@@ -100,11 +100,8 @@ def _with_activation(network: Network, layer: int, new: str) -> Network:
     items = re.split(r"->|→", network.text)
     item = items[layer]
     old = next((a for a in catalogue.ACTIVATIONS if re.search(rf"\b{a}\b", item)), None)
-    if old is not None:
-        item = re.sub(rf"\b{old}\b", new, item)
-    else:
-        item = re.sub(r"\)\s*$", f", {new}) ", item)
-    items[layer] = item
+    pattern, written = (rf"\b{old}\b", new) if old is not None else (r"\)\s*$", f", {new}) ")
+    items[layer] = re.sub(pattern, written, item)
     return _spec(network, "->".join(items))
 
 

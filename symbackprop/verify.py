@@ -3,8 +3,8 @@
     verify(backward, "3 -> dense(4, tanh) -> dense(2) -> squared_error")     backward(x, W1, b1, …) -> {"W1": …} or (…)
     verify(Mish, "x*tanh(log(1 + exp(x)))")                                  a Function whose forward is a formula
 
-The same words as for claims: "dW1 is transposed", "db1: there is a factor 1/N too many". Sizes are unlike one another, the batch is
-not 1 (and once it is), values are generic, and then large, zero and of both signs.
+The same words as for claims: "dW1 is transposed", "db1: there is a factor 1/N too many". Sizes are unlike one another, the batch
+is not 1 (and once it is), values are generic, and then large, zero and of both signs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -59,10 +59,11 @@ def verify(
 ) -> Verification:
     """Compare a hand-written backward pass with the derived one.
 
-    `network` is anything that `derive` takes, or a formula such as "x*sigmoid(x)", whose inputs are the names in it. A function is
-    called with arrays by the names of its parameters (`x`, `W1`, `a1` for stored values, `dz2` or `dout` for the derivative that comes
-    from above; `params`, `X`, `Y` as in emitted modules) and returns a dict by name, a tuple in the order of `wrt` (all parameters by
-    default, or the formula's inputs), or a loss before either. Raises `DataError` where a parameter or a result is not understood.
+    `network` is anything that `derive` takes, or a formula such as "x*sigmoid(x)", whose inputs are the names in it. A function
+    is called with arrays by the names of its parameters (`x`, `W1`, `a1` for stored values, `dz2` or `dout` for the derivative
+    that comes from above; `params`, `X`, `Y` as in emitted modules) and returns a dict by name, a tuple in the order of `wrt`
+    (all parameters by default, or the formula's inputs), or a loss before either. Raises `DataError` where a parameter or a
+    result is not understood.
     """
     formula = _formula_network(network)
     checker = Checker(formula if formula is not None else network)
@@ -121,11 +122,9 @@ def _formula_network(network: Any) -> Network | None:
         inputs = [f"{n}[n,k]" for n in plain]
         for n in plain:
             right = re.sub(rf"(?<![\w'])({n})(?![\w'\[])", r"\1[n,k]", right)
-    stem = output.partition("[")[0]
     upstream = f"dout[{','.join(letters)}]" if letters else "dout"
     over = f"sum({', '.join(letters)}, " if letters else "("
     text = f"{output} = {right.strip()}\nG = {over}dout{upstream[4:]}*{output})"
-    _ = stem
     return declare({"name": "formula", "equations": text, "inputs": [*inputs, upstream], "targets": [], "parameters": []})
 
 
@@ -147,19 +146,22 @@ def _caller(function: Any, subject: Subject, formula: bool, wrt: tuple[str, ...]
 def _plain(function: Callable[..., Any], subject: Subject, wanted: tuple[str, ...], point: Point) -> dict[str, np.ndarray]:
     given = {n: _argument(subject, n, point) for n in inspect.signature(function).parameters}
     result = function(**given) if not _positional_only(function) else function(*given.values())
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
-        result = result[1]  # the loss, then the gradients
-    if isinstance(result, Mapping):
-        found = {}
-        for key, value in result.items():
-            found[_result_name(subject, str(key))] = np.asarray(value, dtype=float)
-        return found
-    values = result if isinstance(result, (tuple, list)) else (result,)
+    if (named := _by_name(result)) is not None:
+        return {_result_name(subject, str(key)): np.asarray(value, dtype=float) for key, value in named.items()}
+    values = list(cast(Sequence[Any], result)) if isinstance(result, (tuple, list)) else [result]
     if len(values) == len(wanted) + 1 and np.ndim(values[0]) == 0:
         values = values[1:]
     if len(values) != len(wanted):
         raise DataError(f"the function returns {len(values)} arrays, and {len(wanted)} are expected: {', '.join(wanted)}")
     return {f"d{n}": np.asarray(v, dtype=float) for n, v in zip(wanted, values, strict=True)}
+
+
+def _by_name(result: Any) -> Mapping[Any, Any] | None:
+    """Results by their names, alone or behind the loss; None where they have none."""
+    if isinstance(result, tuple):
+        values = cast(tuple[Any, ...], result)
+        result = values[1] if len(values) == 2 else None
+    return cast(Mapping[Any, Any], result) if isinstance(result, Mapping) else None
 
 
 def _positional_only(function: Callable[..., Any]) -> bool:
@@ -219,14 +221,16 @@ def _torch(function: Any, subject: Subject, wanted: tuple[str, ...], point: Poin
 def _jax(function: Any, subject: Subject, wanted: tuple[str, ...], point: Point) -> dict[str, np.ndarray]:
     import jax  # an extra: only for those who bring a JAX function
 
+    array = cast(Any, jax.numpy).asarray
+
     names = list(inspect.signature(function).parameters)
     order = names if all(n in subject.names.axes for n in names) else list(wanted)
     with jax.enable_x64(True):
-        arguments = [jax.numpy.asarray(_value(point, n)) for n in order]
-        output, back = jax.vjp(function, *arguments)
+        arguments = [array(_value(point, n)) for n in order]
+        output, back = cast(Any, jax).vjp(function, *arguments)
         upstream = _value(point, "dout") if "dout" in subject.names.axes else np.ones(output.shape)
         _forward(subject, np.asarray(output), point)
-        gradients = back(jax.numpy.asarray(upstream))
+        gradients = back(array(upstream))
     return {f"d{n}": np.asarray(g, dtype=float) for n, g in zip(order, gradients, strict=True) if n in wanted}
 
 
