@@ -724,7 +724,8 @@ class Resolver:
                     else Item(node.at, adjoint, element.indices, end=node.end)
                 )
                 self.used.add(adjoint)
-                return replace(value, node=tree)
+                turned = (adjoint in self.turned) != (element.name in self.turned) and len(value.axes) == 2
+                return replace(value, node=tree, axes=value.axes[::-1] if turned else value.axes)
         raise problem or self.error("name one array to differentiate with respect to", symbol)
 
 

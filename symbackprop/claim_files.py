@@ -132,10 +132,11 @@ def _from_document(path: Path, text: str) -> Iterator[Entry]:
 def _rows(body: str) -> list[str]:
     """The equations of a display: a row that begins with an equals sign goes on with the one before."""
     body = re.sub(r"\\(?:label|tag)\{[^}]*\}|\\(?:nonumber|notag)\b", "", body)
+    body = re.sub(r"\\(?:begin|end)\{(?:aligned|split|gathered|array)\}(?:\{[^}]*\})?", "", body)
     if "\\begin{cases}" in body:
         return [body.strip()]
     rows: list[str] = []
-    for row in re.split(r"\\\\(?:\[[^\]]*\])?", body):
+    for row in (part for line in re.split(r"\\\\(?:\[[^\]]*\])?", body) for part in _apart(line)):
         plain = row.replace("&", " ").strip().rstrip(",.;")
         if not plain:
             continue
@@ -144,6 +145,18 @@ def _rows(body: str) -> list[str]:
         else:
             rows.append(plain)
     return [r for r in rows if "=" in r]
+
+
+def _apart(row: str) -> list[str]:
+    """Equations side by side in one row; a condition such as `(i = j)` stays with its equation."""
+    parts: list[str] = []
+    for part in re.split(r"[,;]?\s*(?:\\q?quad\s*)+", row):
+        condition = re.fullmatch(r"\s*\(?\s*(?:\\text\{[^}]*\})?\s*\w'?\s*(?:=|\\neq?|≠|<|>)\s*\w'?\s*\)?[\s.,]*", part)
+        if parts and (condition or "=" not in part):
+            parts[-1] += " \\quad " + part
+        else:
+            parts.append(part)
+    return parts
 
 
 def _line(text: str, at: int) -> int:

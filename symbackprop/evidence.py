@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import mpmath
@@ -45,7 +46,7 @@ class Point:
         self.sizes = dict(sizes)
         self.size_names = {i.name: i.size for i in network.indices}
         self.by_size = {i.size: sizes[i.name] for i in network.indices}
-        self.exact = not rough and self._work() <= _AFFORDABLE
+        self.exact = not rough and self.work <= _AFFORDABLE
         with mpmath.workdps(DIGITS):
             number = np.frompyfunc(mpmath.mpf, 1, 1) if self.exact else np.asarray
             given = {k: np.asarray(number(np.asarray(v, dtype=float))) for k, v in values.items()}
@@ -57,7 +58,9 @@ class Point:
         self.table = Table(given, self.sizes, self.size_names, functions, self.exact)
         self._floating: Table | None = None
 
-    def _work(self) -> int:
+    @cached_property
+    def work(self) -> int:
+        """How many values the network's equations take."""
         letters = {e.name: {*e.target.letters, *(i for t in e.terms for i in t.over)} for e in self.names.network.equations}
         return sum(math.prod(self.sizes[i.name.rstrip("'")] for i in own) for own in letters.values())
 

@@ -371,7 +371,7 @@ class Judge:
         if numeric and len(numeric) < len(case.trees) and not all(is_number(t) for t in case.trees):
             return self._with_numbers(case, numeric)
         outcome = self.outcome(case)
-        if not outcome.holds and self._names_a_number() and not self.evidence.is_windowed and self._has_numbers():
+        if not outcome.holds and not self.evidence.is_windowed and self._has_numbers():
             declared = self.outcome(case, self.evidence.points(case.one, declared=True))
             return declared if declared.holds else outcome
         return outcome
@@ -379,9 +379,6 @@ class Judge:
     def _has_numbers(self) -> bool:
         batch = self.names.network.batch
         return any(i.number is not None for i in self.names.network.indices if i.name != batch)
-
-    def _names_a_number(self) -> bool:
-        return any(isinstance(n, Number) for side in self.trees for n in maths_nodes(side[0]))
 
     def _with_numbers(self, case: Case, numeric: Sequence[int]) -> Outcome:
         """A chain that ends in numbers: the formulas are judged at generic points, the numbers at the given ones."""

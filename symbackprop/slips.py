@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,7 +36,9 @@ from .trees import names_in, nodes_of, renamed_tree
 from .variants import variants
 from .write import Writer
 
-_SECONDS = 1.2  # for the search of one cause
+TRIES = (
+    4000  # changed claims of a small network in the search for one cause: a count and no clock, so that verdicts are repeatable
+)
 _CLOSE = 1e-9
 
 
@@ -174,6 +175,11 @@ def _symbolic(sign: int, number: float, size: str) -> str:
 # ---------------------------------------------------------------------- the search
 
 
+def tries_for(point: Point) -> int:
+    """How many changed claims are tried: fewer where arrays are large."""
+    return max(200, min(TRIES, TRIES * 2000 // max(point.work, 1)))
+
+
 class _Diagnosis:
     """The search for what is wrong with one equality of a claim."""
 
@@ -186,7 +192,7 @@ class _Diagnosis:
             left, right = right, left
         self.left, self.right = left, right
         self.truth, self.tree = case.trees[left], case.trees[right]
-        self.until = time.monotonic() + _SECONDS
+        self.tries = tries_for(self.points[0])
 
     def side_span(self) -> tuple[int, int] | None:
         """The characters of the wrong side."""
@@ -481,9 +487,7 @@ class _Diagnosis:
 
     def _by_edits(self) -> Found | None:
         best: Found | None = None
-        for edit in edits(self.tree, self.material):
-            if time.monotonic() > self.until:
-                break
+        for edit in itertools.islice(edits(self.tree, self.material), self.tries):
             named = self.named(edit.tree)
             if named is None:
                 continue
@@ -495,10 +499,11 @@ class _Diagnosis:
 
     def _by_two_edits(self) -> Found | None:
         first = list(itertools.islice(self._structural(), 60))
-        until = time.monotonic() + _SECONDS
+        left = self.tries
         for edit in first:
             for more in edits(edit.tree, self.material):
-                if time.monotonic() > until:
+                left -= 1
+                if left < 0:
                     return None
                 named = self.named(more.tree)
                 if named is not None:
@@ -637,15 +642,12 @@ class _Diagnosis:
         target = self._differentiated
         if target is None or not _is_plain_derivative(self.truth, self.names):
             return None
-        until = time.monotonic() + _SECONDS
         adjoint = self.names.adjoints.get(target)
         if adjoint is None:
             return None
         needed = read_for(derivation.raw, {adjoint}) & {e.name for e in derivation.raw}
         steps = [s for s in derivation.steps if s.adjoint.name in needed]
-        for changed, words in self._mutations(steps):
-            if time.monotonic() > until:
-                return None
+        for changed, words in itertools.islice(self._mutations(steps), self.tries // 20):
             named = self._with_steps(changed, needed)
             if named is not None:
                 return Found(words if not named[1] else f"{words}, and {named[1]}")
@@ -976,13 +978,10 @@ def _settled(judge: Judge, case: Case | None = None) -> str | None:
 
 def _mended(judge: Judge, misfit: Case | None = None) -> tuple[str, tuple[int, int] | None, str | None] | None:
     """The smallest change of transposes, order, indices, arrays or sums that makes the shapes fit and the claim right."""
-    until = time.monotonic() + 2 * _SECONDS
     wrong = len(judge.trees) - 1
     settings = {"examples": "all", **judge.settled} if misfit is None else dict(misfit.chosen)
     arrays = [n for n, axes in judge.names.axes.items() if len(axes) > 1 and not n.startswith("J")]
-    for tree, words, span in reshaped(judge.trees[wrong][0], arrays):
-        if time.monotonic() > until:
-            return None
+    for tree, words, span in itertools.islice(reshaped(judge.trees[wrong][0], arrays), TRIES):
         trees = [*judge.trees[:wrong], [tree]]
         try:
             case = judge.case_of(Reading(dict(settings)), trees)
