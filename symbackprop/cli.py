@@ -100,6 +100,7 @@ def _emit_options(emit: argparse.ArgumentParser) -> None:
     emit.add_argument("network", help=NETWORK_HELP)
     emit.add_argument("--target", default="numpy")
     emit.add_argument("--dtype", choices=["float64", "float32"], default="float64")
+    emit.add_argument("--style", choices=["fast", "plain"], default="fast", help="plain: each formula is one line, for teaching")
     _output(emit, required=True)
     emit.set_defaults(run=_emit)
 
@@ -207,7 +208,7 @@ def _emit(options: argparse.Namespace) -> int:
     from .files import refuse_existing
 
     refuse_existing(options.output, options.force)
-    return _deliver(emit(options.network, target=options.target, dtype=options.dtype), options)
+    return _deliver(emit(options.network, target=options.target, dtype=options.dtype, style=options.style), options)
 
 
 def _train(options: argparse.Namespace) -> int:

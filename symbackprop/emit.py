@@ -11,10 +11,24 @@ import sympy
 from sympy import Expr
 
 from . import catalogue
+from .buffered import Buffering, Helper
 from .derive import FOLDED_TO, derive
 from .errors import EmitError, suggest
 from .functions import catalogue_functions
-from .notation import Array, Call, Derivation, Element, Equation, Fact, Function, Network, Term, data_indices, size_symbol
+from .notation import (
+    Array,
+    Call,
+    Derivation,
+    Element,
+    Equation,
+    Fact,
+    Function,
+    Network,
+    Term,
+    base_name,
+    data_indices,
+    size_symbol,
+)
 from .numpy_text import Names, NumpyWriter
 from .plan import Planner, Statement
 from .recipes import number_text, plan_optimiser, plan_schedule
@@ -24,6 +38,8 @@ from .views import shapes_of
 from .write import Style, Writer, style_of
 
 TARGETS = ("numpy",)
+STYLES = ("fast", "plain")
+_BLOCK = 16384
 # Names that the emitted module itself uses.
 _RESERVED = [
     "np",
@@ -80,24 +96,29 @@ def emit(
     target: str = "numpy",
     dtype: Literal["float64", "float32"] = "float64",
     sizes: Mapping[str, int] | None = None,
+    style: Literal["fast", "plain"] = "fast",
 ) -> str:
     """The source text of a standalone module that trains the network.
 
     `derivation` is a `Derivation` or anything that `derive` takes; `sizes` gives numbers to index letters whose size is
-    still symbolic; `dtype` is the module's default. Raises `EmitError` where a function is abstract or a target unknown.
+    still symbolic; `dtype` is the module's default. A `plain` style writes each formula as one line and lets NumPy make new
+    arrays; the `fast` one trains with buffers that are kept from step to step. Raises `EmitError` where a function is abstract or a target unknown.
     """
     if target not in TARGETS:
         raise EmitError(f"there is no target '{target}'{suggest(target, TARGETS)}; known: {', '.join(TARGETS)}")
     if dtype not in ("float64", "float32"):
         raise EmitError(f"the dtype is float64 or float32, not '{dtype}'")
+    if style not in STYLES:
+        raise EmitError(f"the style is {' or '.join(STYLES)}, not '{style}'")
     if not isinstance(derivation, Derivation):
         derivation = derive(derivation)
-    return render("module.py", _Module(derivation, dtype, dict(sizes or {})).data())
+    return render("module.py", _Module(derivation, dtype, dict(sizes or {}), style).data())
 
 
 class _Module:
-    def __init__(self, derivation: Derivation, dtype: str, sizes: Mapping[str, int]) -> None:
+    def __init__(self, derivation: Derivation, dtype: str, sizes: Mapping[str, int], style: str = "fast") -> None:
         self.derivation = derivation
+        self.fast = style == "fast"
         self.network = derivation.network
         self.dtype = dtype
         self.arrays = {a.name: a for a in self.network.arrays}
@@ -168,6 +189,7 @@ class _Module:
             "predict": self._part(self._at_rest(forward), (), names),
             "noise": {"sizes": self._size_lines([], (), self._noise_shapes())},
         }
+        parts["train"] = self._train_part(parts, names) if self.fast else {"buffers": [], "statements": []}
         writer, forward_writer = Writer(self.style), Writer(style_of(network))
         defaults = network.training
         optimizer = str(defaults.get("optimizer", "momentum"))
@@ -209,12 +231,14 @@ class _Module:
                 name: any(f"{name}(" in line for line in self._lines(parts)) for name in ("window", "take", "gather", "scatter")
             },
             "parts": parts,
+            "block": _BLOCK,
+            "fast": self.fast,
             "kept_forward": [self.names[n] for n in kept_forward],
             "kept_loss": [self.names[n] for n in kept_loss],
             "loss": self.names[network.loss],
             "prediction": self.names[network.prediction] if network.prediction else None,
             "gradients": [(w, self.names[derivation.adjoints[w]]) for w in derivation.wrt],
-            "optimizers": [plan_optimiser(o) for o in catalogue.OPTIMISERS.values()],
+            "optimizers": [plan_optimiser(o, self.fast) for o in catalogue.OPTIMISERS.values()],
             "schedules": [plan_schedule(s) for s in catalogue.SCHEDULES.values()],
             "defaults": {
                 "epochs": int(defaults.get("epochs", 100)),
@@ -247,7 +271,11 @@ class _Module:
         outside = {u for e in self.equations if e not in equations for u in _used(e)}
         outside |= {self.derivation.adjoints[w] for w in self.derivation.wrt} | {self.network.prediction or self.network.loss}
         statements = self.planner.statements(equations, outside)
-        statements = [self._like_parameter(s) for s in statements]
+        return self._part_of([self._like_parameter(s) for s in statements], equations, available, parameters)
+
+    def _part_of(
+        self, statements: list[Statement], equations: Sequence[Equation], available: Iterable[str], parameters: set[str]
+    ) -> dict[str, Any]:
         used, made = {u for e in equations for u in _used(e)}, {e.name for e in equations}
         return {
             "statements": statements,
@@ -264,6 +292,31 @@ class _Module:
             "targets": [self.names[a.name] for a in self.network.arrays if a.role == "target" and a.name in used],
             "sizes": self._size_lines(statements, equations),
         }
+
+    def _train_part(self, parts: Mapping[str, Mapping[str, Any]], parameters: set[str]) -> dict[str, Any]:
+        """One pass for training: all statements in order, each writing into a buffer that is kept."""
+        statements = [s for part in ("forward", "loss", "backward") for s in cast("list[Statement]", parts[part]["statements"])]
+        shapes: dict[str, tuple[str, ...]] = {self.names[a.name]: tuple(self._shape(a.name)) for a in self.network.arrays}
+        shapes |= {self.names[e.name]: tuple(self._size_of(base_name(i.name)) for i in e.target.letters) for e in self.equations}
+        shapes |= {self.names[i.size]: () for i in self.network.indices}
+        shapes |= {self.names[n]: () for n, _ in self.network.constants}
+        gradients = {self.names[self.derivation.adjoints[w]] for w in self.derivation.wrt}
+        roles = ("parameter", "input", "target", "noise")
+        given = {self.names[a.name] for a in self.network.arrays if a.role in roles}
+        helpers = {
+            h["name"]: Helper(
+                tuple(a.partition("=")[0] for a in h["arguments"].split(", ")),
+                tuple((line.partition(" = ")[0], line.partition(" = ")[2]) for line in h["lines"]),
+                h["value"],
+                {a.partition("=")[0]: a.partition("=")[2] for a in h["arguments"].split(", ") if "=" in a},
+            )
+            for h in self._helpers()
+        }
+        buffering = Buffering(shapes, given, gradients, helpers)
+        rewritten = buffering.rewrite(statements)
+        part = self._part_of(rewritten, self.equations, (), parameters)
+        part["buffers"] = list(buffering.buffers)
+        return part
 
     def _like_parameter(self, statement: Statement) -> Statement:
         """A derivative that is zero has the shape of its parameter."""

@@ -8,13 +8,15 @@ import sympy
 from sympy import Expr
 
 from . import catalogue
+from .buffered import Buffering
 from .errors import Source
 from .lower import Lowering, Scope
 from .notation import Element
 from .numpy_text import Names, NumpyWriter
 from .parse import Name, parse_definition, parse_expression
+from .plan import Statement
 from .sizes import Sizes
-from .write import Style
+from .write import PRODUCT, Style
 
 
 def update_equations(row: catalogue.Optimiser) -> list[tuple[str, str, Expr]]:
@@ -41,20 +43,30 @@ def schedule_rate(row: catalogue.Schedule) -> Expr:
     return Lowering(source, scope).scalar(parse_expression(source))
 
 
-def plan_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:
-    """What the template prints of an update rule: a statement for each of its equations."""
+def plan_optimiser(row: catalogue.Optimiser, fast: bool = True) -> dict[str, Any]:
+    """What the template prints of an update rule: a statement for each of its equations, with buffers where it is `fast`."""
     names = Names(("np",))
     writer = NumpyWriter(names, rule_style(row), scalars=True)
-    lines: list[tuple[str, str]] = []
+    arrays = ("w", "g", *row.state)
+    scalars = ("eta", "t", *(names[k] for k in row.constants))
+    shapes = {**dict.fromkeys(arrays, ("P",)), **dict.fromkeys(scalars, ())}
+    buffering = Buffering(shapes, arrays, ("w", *row.state), {})
+    statements: list[Statement] = []
     for text, left, right in update_equations(row):
-        step = sympy.expand(right - Element("w")) if left == "w" else None
-        if step is not None:
+        if left == "w":
             # one subtraction in place instead of a second array
-            code = f"w -= {writer.expression(-_without_weight(right))}"
+            code = f"w - {writer.expression(-_without_weight(right), PRODUCT)}"
         else:
-            code = f"{left}[...] = {writer.expression(right)}"
-        lines.append((text, code))
-    arguments = ["w", "g", "state", "eta", "t"]
+            code = writer.expression(right)
+        statements.append(Statement(left, code, text, (f"{left} = {code}",)))
+    if fast:
+        lines = [(s.formula, s.lines) for s in buffering.rewrite(statements)]
+    else:
+        # in place: the arrays belong to the trainer
+        lines = [
+            (s.formula, (f"{s.name} -= {s.code[4:]}" if s.name == "w" else f"{s.name}[...] = {s.code}",)) for s in statements
+        ]
+    arguments = ["w", "g", "state", "buffers", "eta", "t"]
     arguments += [f"{names[k]}={number_text(sympy.Rational(v))}" for k, v in row.constants.items()]
     return {
         "name": row.name,
@@ -62,6 +74,7 @@ def plan_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:
         "constants": [(names[k], k) for k in row.constants],
         "state": list(row.state),
         "lines": lines,
+        "buffers": list(buffering.buffers),
         "learning_rate": row.learning_rate,
         "source": row.source,
     }
