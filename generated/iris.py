@@ -228,6 +228,63 @@ def _backward(params, stored, x, y):
     return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
 
 
+def _train(params, grads, buffers, x, y):
+    """One pass of training: the loss; the derivatives go into `grads`, all else into `buffers`, so that later passes allocate nothing."""
+    W1 = params["W1"]
+    b1 = params["b1"]
+    W2 = params["W2"]
+    b2 = params["b2"]
+    N = x.shape[0]
+    dW1 = grads["W1"]
+    db1 = grads["b1"]
+    dW2 = grads["W2"]
+    db2 = grads["b2"]
+    z1, z2, m2, e1, t1, t2, da1 = buffers or [None] * 7
+    # z1[n,h] = sum(d, x[n,d]*W1[d,h]) + b1[h]
+    z1 = np.dot(x, W1, out=z1)
+    z1 = np.add(z1, b1, out=z1)
+    # a1[n,h] = tanh(z1[n,h])
+    a1 = np.tanh(z1, out=z1)
+    # z2[n,k] = sum(h, a1[n,h]*W2[h,k]) + b2[k]
+    z2 = np.dot(a1, W2, out=z2)
+    z2 = np.add(z2, b2, out=z2)
+    # m2[n] = max(k, z2[n,k])
+    m2 = np.maximum.reduce(z2, 1, None, out=m2)
+    # s2[n,k] = z2[n,k] - m2[n]
+    s2 = np.subtract(z2, m2[:, None], out=z2)
+    # e1[n,k] = exp(s2[n,k])
+    e1 = np.exp(s2, out=e1)
+    # S2[n] = sum(k, e1[n,k])
+    S2 = np.add.reduce(e1, 1, None, out=m2)
+    # a2[n,k] = e1[n,k]/S2[n]
+    a2 = np.divide(e1, S2[:, None], out=e1)
+    # L = -sum(n, k, y[n,k]*(s2[n,k] - log(S2[n])))/N
+    t2 = np.log(S2, out=t2)
+    t1 = np.subtract(s2, t2[:, None], out=t1)
+    t1 = np.multiply(y, t1, out=t1)
+    L = ((-np.add.reduce(t1, None)) / N)
+    # dz2[n,k] = (a2[n,k] - y[n,k])/N
+    e1 = np.subtract(a2, y, out=e1)
+    dz2 = np.divide(e1, N, out=e1)
+    # dW2[h,k] = sum(n, dz2[n,k]*a1[n,h])
+    np.dot(a1.T, dz2, out=dW2)
+    # da1[n,h] = sum(k, dz2[n,k]*W2[h,k])
+    da1 = np.dot(dz2, W2.T, out=da1)
+    # db2[k] = sum(n, dz2[n,k])
+    np.add.reduce(dz2, 0, None, out=db2)
+    # dz1[n,h] = da1[n,h]*(1 - a1[n,h]**2)
+    z1 = np.square(a1, out=z1)
+    z1 = np.subtract(1, z1, out=z1)
+    dz1 = np.multiply(da1, z1, out=z1)
+    # dW1[d,h] = sum(n, dz1[n,h]*x[n,d])
+    np.dot(x.T, dz1, out=dW1)
+    # db1[h] = sum(n, dz1[n,h])
+    np.add.reduce(dz1, 0, None, out=db1)
+    if not buffers:
+        buffers += [z1, z2, m2, e1, t1, t2, da1]
+    return float(L)
+
+
 def forward(params, X):
     """The prediction for every example in `X`."""
     x = inputs(X, _dtype(params))
@@ -266,72 +323,144 @@ def score(params, X, Y):
 # ---------------------------------------------------------------------------------------------- training
 
 
-def sgd(w, g, state, eta, t):
-    """One update of the weight `w` by its gradient `g`, in place."""
+def sgd(w, g, state, buffers, eta, t):
+    """One update of the weights `w` by their gradient `g`, in place."""
+    t1, = buffers or [None] * 1
     # w = w - eta*g
-    w -= eta * g
+    t1 = np.multiply(eta, g, out=t1)
+    np.subtract(w, t1, out=w)
+    if not buffers:
+        buffers += [t1]
 
 
-def momentum(w, g, state, eta, t, mu=0.9):
-    """One update of the weight `w` by its gradient `g`, in place (Polyak 1964)."""
+
+def momentum(w, g, state, buffers, eta, t, mu=0.9):
+    """One update of the weights `w` by their gradient `g`, in place (Polyak 1964)."""
     v = state["v"]
+    t1, = buffers or [None] * 1
     # v = mu*v + g
-    v[...] = mu * v + g
+    np.multiply(mu, v, out=v)
+    np.add(v, g, out=v)
     # w = w - eta*v
-    w -= eta * v
+    t1 = np.multiply(eta, v, out=t1)
+    np.subtract(w, t1, out=w)
+    if not buffers:
+        buffers += [t1]
 
 
-def nesterov(w, g, state, eta, t, mu=0.9):
-    """One update of the weight `w` by its gradient `g`, in place (Nesterov 1983; Sutskever, Martens, Dahl, Hinton 2013)."""
+
+def nesterov(w, g, state, buffers, eta, t, mu=0.9):
+    """One update of the weights `w` by their gradient `g`, in place (Nesterov 1983; Sutskever, Martens, Dahl, Hinton 2013)."""
     v = state["v"]
+    t1, = buffers or [None] * 1
     # v = mu*v + g
-    v[...] = mu * v + g
+    np.multiply(mu, v, out=v)
+    np.add(v, g, out=v)
     # w = w - eta*(g + mu*v)
-    w -= eta * (mu * v + g)
+    t1 = np.multiply(mu, v, out=t1)
+    t1 = np.add(t1, g, out=t1)
+    t1 = np.multiply(eta, t1, out=t1)
+    np.subtract(w, t1, out=w)
+    if not buffers:
+        buffers += [t1]
 
 
-def adagrad(w, g, state, eta, t, epsilon=1e-10):
-    """One update of the weight `w` by its gradient `g`, in place (Duchi, Hazan, Singer 2011)."""
+
+def adagrad(w, g, state, buffers, eta, t, epsilon=1e-10):
+    """One update of the weights `w` by their gradient `g`, in place (Duchi, Hazan, Singer 2011)."""
     v = state["v"]
+    t1, t2 = buffers or [None] * 2
     # v = v + g^2
-    v[...] = v + g ** 2
+    t1 = np.square(g, out=t1)
+    np.add(v, t1, out=v)
     # w = w - eta*g/(sqrt(v) + epsilon)
-    w -= eta * g / (np.sqrt(v) + epsilon)
+    t1 = np.multiply(eta, g, out=t1)
+    t2 = np.sqrt(v, out=t2)
+    t2 = np.add(t2, epsilon, out=t2)
+    t1 = np.divide(t1, t2, out=t1)
+    np.subtract(w, t1, out=w)
+    if not buffers:
+        buffers += [t1, t2]
 
 
-def rmsprop(w, g, state, eta, t, rho=0.99, epsilon=1e-08):
-    """One update of the weight `w` by its gradient `g`, in place (Tieleman, Hinton 2012)."""
+
+def rmsprop(w, g, state, buffers, eta, t, rho=0.99, epsilon=1e-08):
+    """One update of the weights `w` by their gradient `g`, in place (Tieleman, Hinton 2012)."""
     v = state["v"]
+    t1, t2 = buffers or [None] * 2
     # v = rho*v + (1 - rho)*g^2
-    v[...] = (1 - rho) * g ** 2 + rho * v
+    np.multiply(rho, v, out=v)
+    t1 = np.square(g, out=t1)
+    t1 = np.multiply((1 - rho), t1, out=t1)
+    np.add(t1, v, out=v)
     # w = w - eta*g/(sqrt(v) + epsilon)
-    w -= eta * g / (np.sqrt(v) + epsilon)
+    t1 = np.multiply(eta, g, out=t1)
+    t2 = np.sqrt(v, out=t2)
+    t2 = np.add(t2, epsilon, out=t2)
+    t1 = np.divide(t1, t2, out=t1)
+    np.subtract(w, t1, out=w)
+    if not buffers:
+        buffers += [t1, t2]
 
 
-def adam(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
-    """One update of the weight `w` by its gradient `g`, in place (Kingma, Ba 2015)."""
+
+def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
+    """One update of the weights `w` by their gradient `g`, in place (Kingma, Ba 2015)."""
     m = state["m"]
     v = state["v"]
+    t1, t2 = buffers or [None] * 2
     # m = beta_1*m + (1 - beta_1)*g
-    m[...] = (1 - beta_1) * g + beta_1 * m
+    np.multiply(beta_1, m, out=m)
+    t1 = np.multiply((1 - beta_1), g, out=t1)
+    np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
-    v[...] = (1 - beta_2) * g ** 2 + beta_2 * v
+    np.multiply(beta_2, v, out=v)
+    t1 = np.square(g, out=t1)
+    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    w -= eta * m / ((1 - beta_1 ** t) * (np.sqrt(v / (1 - beta_2 ** t)) + epsilon))
+    t1 = np.multiply(eta, m, out=t1)
+    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
+    t2 = np.sqrt(t2, out=t2)
+    t2 = np.add(t2, epsilon, out=t2)
+    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
+    t1 = np.divide(t1, t2, out=t1)
+    np.subtract(w, t1, out=w)
+    if not buffers:
+        buffers += [t1, t2]
 
 
-def adamw(w, g, state, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08, lambda_=0.01):
-    """One update of the weight `w` by its gradient `g`, in place (Loshchilov, Hutter 2019)."""
+
+def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08, lambda_=0.01):
+    """One update of the weights `w` by their gradient `g`, in place (Loshchilov, Hutter 2019)."""
     m = state["m"]
     v = state["v"]
+    t1, t2 = buffers or [None] * 2
     # m = beta_1*m + (1 - beta_1)*g
-    m[...] = (1 - beta_1) * g + beta_1 * m
+    np.multiply(beta_1, m, out=m)
+    t1 = np.multiply((1 - beta_1), g, out=t1)
+    np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
-    v[...] = (1 - beta_2) * g ** 2 + beta_2 * v
+    np.multiply(beta_2, v, out=v)
+    t1 = np.square(g, out=t1)
+    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    np.add(t1, v, out=v)
     # w = w - eta*((m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon) + lambda*w)
-    w -= eta * (lambda_ * w + m / ((1 - beta_1 ** t) * (np.sqrt(v / (1 - beta_2 ** t)) + epsilon)))
+    t1 = np.multiply(lambda_, w, out=t1)
+    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
+    t2 = np.sqrt(t2, out=t2)
+    t2 = np.add(t2, epsilon, out=t2)
+    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
+    t2 = np.divide(m, t2, out=t2)
+    t1 = np.add(t1, t2, out=t1)
+    t1 = np.multiply(eta, t1, out=t1)
+    np.subtract(w, t1, out=w)
+    if not buffers:
+        buffers += [t1, t2]
 
 
+
+BLOCK = 16384  # weights that are updated at a time: what this takes stays in the processor's cache
 # name: (update, names of its state, usual learning rate, names of its constants)
 OPTIMIZERS = {
     "sgd": (sgd, (), 0.1, ()),
@@ -393,7 +522,14 @@ class Trainer:
                 raise ValueError(f"unknown {name!r}: choose one of {', '.join(table)}")
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
-        self.params = {name: np.array(value) for name, value in params.items()}
+        self._dtype = _dtype(params)
+        shapes = {name: np.shape(value) for name, value in params.items()}
+        # All weights lie in one vector, their gradients and the optimiser's state in others: an update is a few operations.
+        self._weights, self.params = _flat(shapes, self._dtype)
+        self._gradient, self._grads = _flat(shapes, self._dtype)
+        for name, w in self.params.items():
+            w[...] = params[name]
+        self._buffers, self._blocks, self._known = {}, [], set()
         self.batch_size = batch_size
         self.optimizer, self.schedule = optimizer, schedule
         self._update, states, usual, own = OPTIMIZERS[optimizer]
@@ -403,17 +539,43 @@ class Trainer:
         self._rate_constants = {k: constants.pop(k) for k in own if k in constants}
         if constants:
             raise TypeError(f"{optimizer} and {schedule} have no constant {next(iter(constants))!r}")
-        self.state = {name: {s: np.zeros_like(w) for s in states} for name, w in self.params.items()}
+        flat = {s: _flat(shapes, self._dtype) for s in states}
+        self.state = {name: {s: views[name] for s, (_, views) in flat.items()} for name in shapes}
+        for start in range(0, len(self._weights), BLOCK):
+            part = slice(start, start + BLOCK)
+            self._blocks.append((self._weights[part], self._gradient[part], {s: v[part] for s, (v, _) in flat.items()}, []))
         self.steps = 0
+
+    def _checked(self, X, Y):
+        """The arrays of a batch: checked and converted, except where arrays of these shapes and the right type were checked before."""
+        ready = type(X) is np.ndarray and X.dtype == self._dtype and type(Y) is np.ndarray and Y.dtype == self._dtype
+        if ready and (X.shape, Y.shape) in self._known:
+            return [X], [Y]
+        x, y = _examples(X, Y, self._dtype)
+        if ready and x[0] is X and y[0] is Y:
+            self._known.add((X.shape, Y.shape))
+        return x, y
 
     def step(self, X, Y):
         """One update on a batch; returns its loss before the update."""
-        value, gradients, _ = _pass(self.params, *_examples(X, Y, _dtype(self.params)))
+        x, y = self._checked(X, Y)
+        buffers = self._buffers.setdefault(tuple([a.shape for a in x]), [])
+        value = _train(self.params, self._grads, buffers, *x, *y)
         eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
         self.steps += 1
-        for name, w in self.params.items():
-            self._update(w, gradients[name], self.state[name], eta, self.steps, **self._constants)
+        for w, g, state, own in self._blocks:
+            self._update(w, g, state, own, eta, self.steps, **self._constants)
         return value
+
+
+def _flat(shapes, dtype):
+    """A vector of zeros and views of its parts by name; each begins where a cache line does."""
+    starts, total = {}, 0
+    for name, shape in shapes.items():
+        starts[name] = total
+        total += -(-math.prod(shape) // 16) * 16
+    vector = np.zeros(total, dtype)
+    return vector, {name: vector[k : k + math.prod(shapes[name])].reshape(shapes[name]) for name, k in starts.items()}
 
 
 def _rows(arrays, shapes, rows):

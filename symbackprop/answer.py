@@ -18,9 +18,11 @@ from .latex import LatexWriter
 from .maths import Derivative
 from .matrix import matrix_equation
 from .names import Jacobian
-from .notation import Element, Equation, Term, index, size_symbol
+from .notation import Element, Equation, Term, index, indices_of, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .write import Style, Writer, style_of
+
+_LETTERS = 5  # of one term of a formula that is written out in forward values
 
 
 def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
@@ -50,7 +52,8 @@ def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
         if truth.name not in by_name:
             return None
         equation = closed_form(derivation, back[truth.name])
-        if equation_cost(equation) > 120:
+        # A formula of many letters says less than one in the derivatives that it shares with others.
+        if equation_cost(equation) > 120 or any(len(indices_of(t.body)) > _LETTERS for t in equation.terms):
             equation = by_name[truth.name]
     elif truth.name in {e.name for e in names.network.equations}:
         equation = next(e for e in names.network.equations if e.name == truth.name)

@@ -1,7 +1,7 @@
 """Array statements without allocation: every operation writes into a buffer that is kept from one step to the next.
 
-    z1 = x @ W1 + b1      becomes      z1 = np.dot(x, W1, z1)
-                                       z1 = np.add(z1, b1, z1)
+    z1 = x @ W1 + b1      becomes      z1 = np.dot(x, W1, out=z1)
+                                       z1 = np.add(z1, b1, out=z1)
 
 A buffer that is `None` is made by the first step, as NumPy does when it is given none; later steps write over it. Values that are
 not read any more lend their buffers to later ones of the same shape. What is not understood here stays as it is.
@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from .plan import Statement
 
 Shape = tuple[str, ...]
-_BINARY = {ast.Add: "np.add", ast.Sub: "np.subtract", ast.Mult: "np.multiply", ast.Div: "np.divide"}
-_COMPARE = {
+_BINARY: Mapping[type, str] = {ast.Add: "np.add", ast.Sub: "np.subtract", ast.Mult: "np.multiply", ast.Div: "np.divide"}
+_SIGNS: Mapping[type, str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
+_COMPARE: Mapping[type, str] = {
     ast.Gt: "np.greater",
     ast.Lt: "np.less",
     ast.GtE: "np.greater_equal",
@@ -147,8 +148,9 @@ class Buffering:
             for n in sorted(dying):
                 base = self._base.get(n)
                 uses = sum(isinstance(x, ast.Name) and x.id == n for x in ast.walk(tree))
-                alone = base is not None and [b for b in self._base.values()].count(base) == 1
-                if alone and base not in self._pinned and self.shapes[n] == shape and uses == 1 and n not in products:
+                if base is None or list(self._base.values()).count(base) > 1:
+                    continue
+                if base not in self._pinned and self.shapes[n] == shape and uses == 1 and n not in products:
                     del self._base[n]
                     self._base[name] = base
                     self._lent = n, base
@@ -262,7 +264,7 @@ class Buffering:
                 return f"np.dot({self._operand(left)}, {self._operand(right)})"
             case ast.BinOp(op=op, left=left, right=right):
                 a, b = self._scalar(left), self._scalar(right)
-                sign = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}[type(op)]
+                sign = _SIGNS[type(op)]
                 return f"({a} {sign} {b})"
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return f"(-{self._scalar(operand)})"
@@ -285,47 +287,47 @@ class Buffering:
             case ast.BinOp(op=ast.MatMult(), left=left, right=right):
                 a, b = self._operand(left), self._operand(right)
                 plain = len(self._shape(left)) <= 2 and len(self._shape(right)) <= 2
-                self._say(bind, f"np.{'dot' if plain else 'matmul'}({a}, {b}, {out})")
+                self._say(bind, f"np.{'dot' if plain else 'matmul'}({a}, {b}, out={out})")
             case ast.BinOp(op=ast.Pow(), left=left, right=ast.Constant(value=2)):
-                self._say(bind, f"np.square({self._within(left, shape, out)}, {out})")
+                self._say(bind, f"np.square({self._within(left, shape, out)}, out={out})")
             case ast.BinOp(op=ast.Pow(), left=left, right=ast.Constant(value=3)):
                 base = self._operand(left)
                 extra = self._temporary(shape)
-                self._say(extra, f"np.square({base}, {extra})")
-                self._say(bind, f"np.multiply({extra}, {base}, {out})")
+                self._say(extra, f"np.square({base}, out={extra})")
+                self._say(bind, f"np.multiply({extra}, {base}, out={out})")
             case ast.BinOp(op=ast.Pow(), left=left, right=right):
-                self._say(bind, f"np.power({self._within(left, shape, out)}, {self._operand(right)}, {out})")
+                self._say(bind, f"np.power({self._within(left, shape, out)}, {self._operand(right)}, out={out})")
             case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
                 a, b = self._both(left, right, shape, out)
-                self._say(bind, f"{_BINARY[type(op)]}({a}, {b}, {out})")
+                self._say(bind, f"{_BINARY[type(op)]}({a}, {b}, out={out})")
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                self._say(bind, f"np.negative({self._within(operand, shape, out)}, {out})")
+                self._say(bind, f"np.negative({self._within(operand, shape, out)}, out={out})")
             case ast.Compare(left=left, ops=[op], comparators=[right]):
-                self._say(bind, f"{_COMPARE[type(op)]}({self._operand(left)}, {self._operand(right)}, {out})")
+                self._say(bind, f"{_COMPARE[type(op)]}({self._operand(left)}, {self._operand(right)}, out={out})")
             case ast.Call(func=ast.Attribute(value=ast.Name(id="np"), attr="where"), args=[test, then, other]):
                 if self._shape(test) != shape or self._shape(other) != shape or self._reads(test, out) or self._reads(then, out):
                     raise _Opaque
                 mask, a = self._operand(test), self._operand(then)
                 if isinstance(other, ast.Name):
-                    self._say(bind, f"np.positive({other.id}, {out})")
+                    self._say(bind, f"np.positive({other.id}, out={out})")
                 else:
                     self._compute(other, out, bind)
                 self._lines.append(f"np.copyto({bind}, {a}, where={mask})")
             case ast.Call(func=ast.Attribute(value=ast.Name(id="np"), attr=name), args=args) if name in _UFUNCS:
                 if len(args) == 2:
                     a, b = self._both(args[0], args[1], shape, out)
-                    self._say(bind, f"np.{name}({a}, {b}, {out})")
+                    self._say(bind, f"np.{name}({a}, {b}, out={out})")
                 else:
-                    self._say(bind, f"np.{name}({self._within(args[0], shape, out)}, {out})")
+                    self._say(bind, f"np.{name}({self._within(args[0], shape, out)}, out={out})")
             case ast.Call(func=ast.Attribute(value=value, attr="sum" | "max" as how)):
                 axes = _axes(node, len(self._shape(value)))
                 axis = axes[0] if len(axes) == 1 else axes
                 reduce = "np.add.reduce" if how == "sum" else "np.maximum.reduce"
-                self._say(bind, f"{reduce}({self._operand(value)}, {axis}, None, {out})")
+                self._say(bind, f"{reduce}({self._operand(value)}, axis={axis}, out={out})")
             case ast.Call(func=ast.Name(id=name), args=args) if name in self.helpers:
                 self._inline(self.helpers[name], args, out, bind)
             case ast.Name() | ast.Attribute() | ast.Subscript():
-                self._say(bind, f"np.positive({self._operand(node)}, {out})")
+                self._say(bind, f"np.positive({self._operand(node)}, out={out})")
             case _:
                 raise _Opaque
 

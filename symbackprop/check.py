@@ -134,6 +134,8 @@ def _judged(subject: Subject, claim: str, notation: str) -> Verdict:
         return _right(judge, outcome) if outcome.holds else _wrong(judge, outcome)
     except SymbackpropError as problem:
         return Verdict(claim, "not understood", reason=str(problem))
+    except RecursionError:
+        return Verdict(claim, "not understood", reason="<claim>:1:1: this is too long to be judged; give parts of it names")
 
 
 def _right(judge: Judge, outcome: Outcome) -> Verdict:

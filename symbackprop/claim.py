@@ -665,6 +665,8 @@ class Resolver:
 
     def _derivative(self, node: Derivative) -> Value:
         of, (first, *more) = node.of, node.wrt
+        if self.names.is_optimiser and isinstance(of, Symbol) and self.names.is_loss(of):
+            return Value(Name(node.at, "g", end=node.end))
         if isinstance(of, Symbol) and self.names.is_loss(of):
             return self._by(self._adjoint(first, node), more, node)
         if more:
@@ -699,7 +701,7 @@ class Resolver:
 
     def _adjoint(self, symbol: Symbol, node: Node) -> Value:
         """∂L/∂symbol as the array that the derivation computes."""
-        known = list(self.names.arrays(symbol, self.reading))
+        known = self._likeliest(symbol)
         if not known:
             value = self._symbol(symbol)  # says what is unknown
             raise self.error("name one array to differentiate with respect to", node if value.axes else symbol)
@@ -792,6 +794,8 @@ def cut(claim: str, name: str = "<claim>") -> Text:
         condition = found[1], sign, found[3]
         body, stop = claim[: found.start()], found.start()
     stop = len(re.sub(r"[\s.,;$]+$", "", body)) if body.strip() else stop
+    if (opened := _unclosed(claim)) is not None:
+        raise FormulaError(f"this '{claim[opened]}' is not closed", Source(name, claim).place(opened))
     cuts = [m for m in _EQUALS.finditer(claim, 0, stop) if _is_outside(claim, m.start())]
     starts, ends = [0, *(m.end() for m in cuts)], [*(m.start() for m in cuts), stop]
     sides = tuple(Source(name, claim, a, b) for a, b in zip(starts, ends, strict=True))
@@ -802,6 +806,19 @@ def cut(claim: str, name: str = "<claim>") -> Text:
         raise FormulaError("a claim is an equality, such as dL/dW = …", Source(name, claim).place(0))
     sets = bool(cuts) and cuts[0].group() in ("←", ":=", "\\leftarrow", "\\gets")
     return Text(sides, sets, condition)
+
+
+def _unclosed(text: str) -> int | None:
+    """Where a brace is opened that nothing closes."""
+    opened: list[int] = []
+    for k, c in enumerate(text):
+        if text[k - 1 : k] == "\\":
+            continue
+        if c == "{":
+            opened.append(k)
+        elif c == "}" and opened:
+            opened.pop()
+    return opened[-1] if opened else None
 
 
 def _is_outside(text: str, at: int) -> bool:

@@ -95,7 +95,7 @@ _MATHS = (
     r"|\$\$(?P<double>.+?)\$\$"
     r"|\\\[(?P<bracket>.+?)\\\]"
     r"|\\begin\{(?P<kind>equation|align|gather|multline|eqnarray|displaymath|math)\*?\}(?P<body>.+?)\\end\{(?P=kind)\*?\}"
-    r"|(?<![\\$])\$(?P<inline>[^$\n]+?)\$"
+    r"|(?<![\\$])\$(?=\S)(?P<inline>[^$\n]+?)(?<=\S)\$(?!\d)"
 )
 _PIECES = re.compile(f"{_DIRECTIVE}|{_MATHS}|(?P<comment>(?m:^\\s*%[^\n]*$))", re.DOTALL | re.MULTILINE)
 

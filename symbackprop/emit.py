@@ -101,8 +101,9 @@ def emit(
     """The source text of a standalone module that trains the network.
 
     `derivation` is a `Derivation` or anything that `derive` takes; `sizes` gives numbers to index letters whose size is
-    still symbolic; `dtype` is the module's default. A `plain` style writes each formula as one line and lets NumPy make new
-    arrays; the `fast` one trains with buffers that are kept from step to step. Raises `EmitError` where a function is abstract or a target unknown.
+    still symbolic; `dtype` is the module's default. The `plain` style writes each formula as one line and lets NumPy make new
+    arrays; the `fast` one trains with buffers that are kept from step to step. Raises `EmitError` where a function is
+    abstract or a target unknown.
     """
     if target not in TARGETS:
         raise EmitError(f"there is no target '{target}'{suggest(target, TARGETS)}; known: {', '.join(TARGETS)}")

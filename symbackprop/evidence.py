@@ -28,6 +28,10 @@ from .tabulate import Table
 DIGITS = 30  # decimal digits of the evaluation
 _AFFORDABLE = 60_000  # elements that are worked out in all digits
 POINTS = 2
+ROUGH = 1e-8  # how far equal values may be apart, relatively, in floating point
+# The sizes at each point: unlike one another, and each unlike itself at the other point, so that no 1/K looks like a constant.
+# 2 and 4 are none of them: a lost 2 must not look like a lost 1/K.
+_SIZES = ((3, 5, 6, 7, 9, 8), (5, 7, 3, 6, 8, 11))
 
 
 class Point:
@@ -67,7 +71,7 @@ class Point:
     @property
     def tolerance(self) -> float:
         """How far equal values may be apart, relatively."""
-        return 10.0 ** (8 - DIGITS) if self.exact else 1e-8
+        return 10.0 ** (8 - DIGITS) if self.exact else ROUGH
 
     def ensure(self, wanted: Iterable[str]) -> None:
         """Compute the arrays that are not there yet."""
@@ -192,8 +196,8 @@ def random_point(
         if i.size == batch_size:
             roots[i.size] = 1 if one else 4 + 3 * batch
         elif i.size not in roots:
-            # 2 and 4 are no sizes: a lost 2 must not look like a lost 1/K
-            small = (3, 5, 6)[len([r for r in roots if r != batch_size]) % 3]
+            others = [r for r in roots if r != batch_size]
+            small = _SIZES[batch][len(others) % len(_SIZES[batch])]
             roots[i.size] = i.number if i.number is not None and declared else small
     sizes = {i.name: roots[i.size] for i in letters}
     functions = {n: f if f.body is not None else _concrete(f, rng) for n, f in names.functions.items()}

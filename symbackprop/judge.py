@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from .claim import Misfit, Resolver, Side, Text, Value, cut, read_sides
 from .derive import derive
 from .errors import FormulaError, Source, SymbackpropError
-from .evidence import DIGITS, Evidence, Point, difference, given_point
+from .evidence import DIGITS, ROUGH, Evidence, Point, difference, given_point
 from .maths import Call, Derivative, Reduce, Symbol
 from .names import Names, Reading
 from .notation import Derivation
@@ -22,6 +23,7 @@ from .parse import Binary, Name, Negate, Node, Number
 from .trees import names_in, nodes_of, renamed_tree
 
 _READINGS = 12  # of one claim
+_AFFORDABLE = 20_000  # numbers of one product that are worked out in all digits
 
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
@@ -263,9 +265,13 @@ class Judge:
         self, resolver: Resolver, reading: Reading, tight: bool, sources: Sequence[Source], all_trees: Sequence[Sequence[Node]]
     ) -> Case:
         sides: list[Side] = []
+        first = all_trees[0][0]
+        bare = isinstance(first, Symbol) and not first.below and first.layer is None and not first.accent
+        self.names.updated = first.name if bare and isinstance(first, Symbol) else None
         for k, (source, trees) in enumerate(zip(sources, all_trees, strict=True)):
+            self.names.is_first = k == 0
             tree = trees[-1] if tight else trees[0]
-            if k == 0 and self.text.sets and isinstance(tree, Symbol):
+            if k == 0 and self.text.sets and isinstance(tree, Symbol) and not self.names.is_optimiser:
                 resolver.source = source
                 value = resolver.moved(tree)
                 sides.append(Side(value.node, value.axes, tuple(resolver.letters), source.text.strip(), source, tree))
@@ -332,17 +338,25 @@ class Judge:
         right = [True] * (len(case.trees) - 1)
         first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
         for point in points:
-            values = [self.value(case, tree, point) for tree in case.trees]
+            # In all digits where that is soon done.
+            rough = any(self.volume(case, tree, point) > _AFFORDABLE for tree in case.trees)
+            tolerance = max(point.tolerance, ROUGH) if rough else point.tolerance
+            values = [self.value(case, tree, point, rough) for tree in case.trees]
             where = self.value(case, case.condition, point) if case.condition is not None else None
             mask = None if where is None else np.asarray(where, dtype=bool)
             for k, (one, other) in enumerate(itertools.pairwise(values)):
-                place = difference(one, other, point.tolerance, mask)
+                place = difference(one, other, tolerance, mask)
                 if place is not None:
                     right[k] = False
                     if first is None or k < first[0]:
                         a, b = np.broadcast_arrays(one, other)
                         first = k, point, place, a[place], b[place]
         return Outcome(case, tuple(right), first)
+
+    def volume(self, case: Case, tree: Node, point: Point) -> int:
+        """How many numbers the largest product in a tree has."""
+        letters = {n.name for n in nodes_of(tree) if isinstance(n, Name) and n.name in case.letters}
+        return math.prod(point.by_size.get(case.letters[i], 1) for i in letters)
 
     def value(self, case: Case, tree: Node, point: Point, floating: bool = False) -> np.ndarray:
         """The values of a tree of this reading at a point."""

@@ -65,6 +65,7 @@ class Differential(Node):
 
     operand: Node | None
     order: int = 1
+    powered: Node | None = None  # the same with what may be a power or a layer: ∂w²
 
 
 @dataclass(frozen=True)
@@ -410,6 +411,7 @@ class _Reader:
         self.next = 0
         self.depth = 0
         self.bars = 0
+        self.is_flat = False  # whether a fraction could be read in two ways, such as 1/2m
 
     @property
     def token(self) -> _Piece:
@@ -505,6 +507,7 @@ class _Reader:
             if self.ahead("*", "/", "@"):
                 sign = self.take().text
                 other = self.signed_factor()
+                self.is_flat |= sign == "/" and self.begins_factor()
                 if sign == "/" and self.tight:
                     while self.begins_factor():
                         more = self.factor()
@@ -540,6 +543,9 @@ class _Reader:
     def quotient(self, above: Node, below: Node) -> Node:
         """A fraction, or a derivative where both sides are differentials."""
         top, bottom = self.differential(above), self.differentials(below)
+        if top is not None and bottom and sum(b.order for b in bottom) != top.order:
+            # ∂b² is the array b² of layer 2 where the order of the derivative says so
+            bottom = [replace(b, operand=b.powered, order=1) if b.powered is not None else b for b in bottom]
         if top is not None and bottom:
             wrt: list[Symbol] = []
             for part in bottom:
@@ -590,7 +596,7 @@ class _Reader:
         """`∂w²` differentiates twice by w."""
         operand = node.operand
         if isinstance(operand, Symbol) and isinstance(operand.raised, Number) and node.order == 1 and operand.raised.value == 2:
-            return replace(node, operand=replace(operand, raised=None), order=2)
+            return replace(node, operand=replace(operand, raised=None), order=2, powered=operand)
         return node
 
     # ------------------------------------------------------------------ factors
@@ -1024,7 +1030,11 @@ class _Reader:
         if self.ahead("(") and (is_function or symbol.name in ("sum", "mean", "prod", "where", "pad", "logsumexp", "dot", "d")):
             self.take()
             return self.finished_call(symbol)
-        if symbol.name in _FUNCTIONS and symbol.name not in self.known and self.begins_factor():
+        if self.ahead("(") and symbol.name in ("J", "L", "C", "E", "ℓ") and symbol.name not in self.known and not symbol.below:
+            self.take()
+            self.listed(")")  # what the loss is a function of
+            return replace(symbol, end=self.reached)
+        if symbol.name in _FUNCTIONS and symbol.name not in self.known_arrays and self.begins_factor():
             raised = symbol.raised
             argument = self.factor()
             node: Node = Call(symbol.at, replace(symbol, raised=None), (argument,), end=self.reached)
@@ -1288,6 +1298,7 @@ def reader_for(
         node = reader.expression()
         if reader.token.kind != "end":
             raise reader.error(f"expected an operator or the end, found {reader.found()}")
-        if node not in trees:
-            trees.append(node)
+        trees.append(node)
+        if not reader.is_flat:
+            break
     return trees

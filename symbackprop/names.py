@@ -50,9 +50,9 @@ _BEFORE = {"z": ("net", "s", "in", "u", "net_in", "pre", "h"), "a": ("out", "o",
 # How the states and constants of optimisers are called.
 _STATES: Mapping[str, tuple[str, ...]] = {
     "w": ("w", "W", "θ", "theta", "x", "p", "φ"),
-    "g": ("g", "grad", "G"),
     "m": ("m", "M"),
-    "v": ("v", "V", "u", "s", "r", "E", "velocity"),
+    "v": ("v", "V", "u", "s", "r", "G", "E", "velocity"),
+    "g": ("g", "grad", "G", "dx", "dw"),
 }
 _CONSTANTS = (
     (("η", "α", "lr", "γ", "eta", "alpha"), "eta"),
@@ -144,6 +144,8 @@ class Names:
         # In an optimiser's network: which of a claim's times (-1 for t-1, …) is before the step and which after.
         self.is_optimiser = any(a.name.endswith("_before") for a in network.arrays)
         self.times: dict[str, tuple[int, ...]] = {}
+        self.updated: str | None = None  # the name that a rule without times sets
+        self.is_first = True  # whether the first side is read
 
     # ------------------------------------------------------------------ for the reader
 
@@ -289,6 +291,8 @@ class Names:
             power = s.raised if s.below_text or s.layer is not None else None
             times = self.times.get(base, ())
             after = offset == max(times, default=0) and (len(times) > 1 or offset >= 0)
+            if s.name == self.updated and not self.is_first:
+                after = False  # v = mu*v + g, as code has it
             name = f"{base}_hat" if s.accent == "hat" else base if base == "g" or after else f"{base}_before"
             if name in self.axes:
                 yield Meaning(name, power=power)

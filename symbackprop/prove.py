@@ -15,13 +15,13 @@ from typing import Any, cast
 import sympy
 from sympy import Expr
 
-from .algebra import clean, insert_equation, rationally, unfold_calls
+from .algebra import clean, insert_equation, rationally, split_term, unfold_calls
 from .differentiate import resolve
 from .errors import SymbackpropError
 from .judge import Case, Judge
 from .notation import Element, Equation, Term, groups_of, index, is_index, is_recurrence, size_symbol
 from .simplify import collected
-from .write import Writer
+from .write import Writer, is_indicator
 
 _SECONDS = 4.0  # for the proof of one claim
 _DEFINITIONS = 8  # that are put in
@@ -132,22 +132,24 @@ class _Prover:
         return all(clean(rationally(t.body, "expand")) == 0 for t in collected(_canonical(self._at_indicators(plain))).terms)
 
     def _at_indicators(self, equation: Equation) -> Equation:
-        """A sum over a letter that an indicator pins down is its one term; the condition of a claim pins letters as well."""
+        """What an indicator pins down is written with one letter; a sum over it is its one term; a claim's condition pins too."""
         terms: list[Term] = []
-        for term in equation.terms:
-            body, over = term.body, list(term.over)
-            for f in list(sympy.Mul.make_args(body)):
-                if (
-                    isinstance(f, sympy.Piecewise)
-                    and [b.args[0] for b in f.args] == [1, 0]
-                    and isinstance(f.args[0].args[1], sympy.Eq)
-                ):
-                    a, b = f.args[0].args[1].args
-                    pinned, other = (a, b) if a in over else (b, a) if b in over else (None, None)
-                    if pinned is not None and is_index(other):
-                        body = (body / f).xreplace({pinned: other})
+        for whole in (replace(t, body=_by_indicators(t.body)) for t in equation.terms):
+            for term in split_term(whole) if whole.body.has(sympy.Piecewise) else (whole,):
+                body, over = term.body, list(term.over)
+                for f in list(sympy.Mul.make_args(body)):
+                    test = f.args[0].args[1] if is_indicator(f) else None
+                    if not isinstance(test, sympy.Eq) or not all(map(is_index, test.args)):
+                        continue
+                    a, b = sorted(cast("tuple[Any, Any]", test.args), key=str)
+                    pinned, other = (a, b) if a in over else (b, a)
+                    rest = cast(Expr, (body / f).xreplace({pinned: other}))
+                    if pinned in over:
                         over.remove(pinned)
-            terms.append(replace(term, body=self._conditioned(body), over=tuple(over)))
+                        body = rest
+                    else:
+                        body = rest * f
+                terms.append(replace(term, body=self._conditioned(body), over=tuple(over)))
         return replace(equation, terms=tuple(terms))
 
     def _conditioned(self, body: Expr) -> Expr:
@@ -197,6 +199,17 @@ class _Prover:
             "sinh": "sinh(u) = (exp(u) - exp(-u))/2",
         }
         return True, f"both sides are {_shown(form)}, with {' and '.join(definitions[h] for h in hyperbolic)}"
+
+
+def _by_indicators(body: Expr) -> Expr:
+    """Cases told apart by indices as sums with indicators: a where i = j, b elsewhere is b + 1[i = j](a - b)."""
+    swap: dict[Expr, Expr] = {}
+    for p in body.atoms(sympy.Piecewise):
+        if len(p.args) == 2 and not is_indicator(p):
+            (one, test), (other, _) = (cast("tuple[Expr, Any]", branch.args) for branch in p.args)
+            if isinstance(test, sympy.Eq) and all(map(is_index, test.args)):
+                swap[p] = other + sympy.Piecewise((1, test), (0, True)) * (one - other)
+    return cast(Expr, body.xreplace(swap)) if swap else body
 
 
 def _canonical(equation: Equation) -> Equation:

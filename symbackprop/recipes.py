@@ -53,19 +53,15 @@ def plan_optimiser(row: catalogue.Optimiser, fast: bool = True) -> dict[str, Any
     buffering = Buffering(shapes, arrays, ("w", *row.state), {})
     statements: list[Statement] = []
     for text, left, right in update_equations(row):
-        if left == "w":
-            # one subtraction in place instead of a second array
-            code = f"w - {writer.expression(-_without_weight(right), PRODUCT)}"
-        else:
-            code = writer.expression(right)
+        # Of the weights only what is subtracted is an array of its own.
+        code = f"w - {writer.expression(-_without_weight(right), PRODUCT)}" if left == "w" else writer.expression(right)
         statements.append(Statement(left, code, text, (f"{left} = {code}",)))
     if fast:
         lines = [(s.formula, s.lines) for s in buffering.rewrite(statements)]
     else:
         # in place: the arrays belong to the trainer
-        lines = [
-            (s.formula, (f"{s.name} -= {s.code[4:]}" if s.name == "w" else f"{s.name}[...] = {s.code}",)) for s in statements
-        ]
+        plain = [f"w -= {s.code[4:]}" if s.name == "w" else f"{s.name}[...] = {s.code}" for s in statements]
+        lines = [(s.formula, (line,)) for s, line in zip(statements, plain, strict=True)]
     arguments = ["w", "g", "state", "buffers", "eta", "t"]
     arguments += [f"{names[k]}={number_text(sympy.Rational(v))}" for k, v in row.constants.items()]
     return {

@@ -73,7 +73,7 @@ def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
         return Found(
             f"{case.misfit}; {mended[0]}", None, None, mended[1] or diagnosis.side_span(), mended[2] or diagnosis.correct(None)
         )
-    found = Found("the number is wrong", span=diagnosis.side_span()) if given else diagnosis.cause()
+    found = Found(f"the number is wrong: it is {float(one):.6g}", span=diagnosis.side_span()) if given else diagnosis.cause()
     where = {case.shown[i].rstrip("'"): n + 1 for i, n in zip(case.free, place, strict=False)}
     wrong = [n + 1 for n, r in enumerate(outcome.right) if not r]
     first = f"equality {wrong[0]} of {len(outcome.right)} is the first that does not hold" if len(outcome.right) > 1 else None
@@ -398,6 +398,8 @@ class _Diagnosis:
                 words[a.name] = f"the layer's input {a.name}"
         for _, _, out in activations:
             words.setdefault(out, f"the layer's output {out}")
+        if names.is_optimiser:
+            words.clear()
         target = self._differentiated
         for equation in network.equations:
             for t in equation.terms:
@@ -494,7 +496,7 @@ class _Diagnosis:
             if not named[1]:
                 return Found(edit.words, None, edit.tree, edit.span)
             if best is None:
-                best = Found(f"{edit.words}, and {named[1]}", None, edit.tree, edit.span)
+                best = Found(f"{edit.words}, and {named[1]}", None, None, edit.span)
         return best
 
     def _by_two_edits(self) -> Found | None:
@@ -508,7 +510,7 @@ class _Diagnosis:
                 named = self.named(more.tree)
                 if named is not None:
                     words = [edit.words, more.words, *([named[1]] if named[1] else [])]
-                    return Found(", and ".join(words), None, more.tree, edit.span or more.span)
+                    return Found(", and ".join(words), None, None if named[1] else more.tree, edit.span or more.span)
         return None
 
     def _structural(self) -> Iterator[Edit]:

@@ -9,6 +9,7 @@ is not 1 (and once it is), values are generic, and then large, zero and of both 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import itertools
 import re
@@ -203,8 +204,7 @@ def _value(point: Point, name: str) -> np.ndarray:
 
 
 def _torch(function: Any, subject: Subject, wanted: tuple[str, ...], point: Point) -> dict[str, np.ndarray]:
-    import torch  # an extra: only for those who bring a torch function
-
+    torch: Any = importlib.import_module("torch")  # an extra: only for those who bring a torch function
     parameters = list(inspect.signature(function.forward).parameters)[1:]
     order = [p for p in parameters if p in subject.names.axes] if parameters else []
     order = order if len(order) == len(parameters) else list(wanted)
@@ -219,15 +219,14 @@ def _torch(function: Any, subject: Subject, wanted: tuple[str, ...], point: Poin
 
 
 def _jax(function: Any, subject: Subject, wanted: tuple[str, ...], point: Point) -> dict[str, np.ndarray]:
-    import jax  # an extra: only for those who bring a JAX function
-
-    array = cast(Any, jax.numpy).asarray
+    jax: Any = importlib.import_module("jax")  # an extra: only for those who bring a JAX function
+    array = jax.numpy.asarray
 
     names = list(inspect.signature(function).parameters)
     order = names if all(n in subject.names.axes for n in names) else list(wanted)
     with jax.enable_x64(True):
         arguments = [array(_value(point, n)) for n in order]
-        output, back = cast(Any, jax).vjp(function, *arguments)
+        output, back = jax.vjp(function, *arguments)
         upstream = _value(point, "dout") if "dout" in subject.names.axes else np.ones(output.shape)
         _forward(subject, np.asarray(output), point)
         gradients = back(array(upstream))

@@ -268,3 +268,42 @@ def test_points_are_generic():
     assert sizes["N"] != points[1].by_size["N"]
     y = np.asarray(points[0].table.values["y"], dtype=float)
     assert np.allclose(y.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "claim"),
+    [
+        # a size that looks like another, or like a constant, at one of the points
+        ("3 -> dense(4, tanh) -> dense(5, tanh) -> dense(2) -> mean_squared_error", "dL/dz3 = 2/(D*N) * (p - y)"),
+        ("5 -> dense(1, l2=0.1) -> squared_error", "dL/dW1 = 2/N * x.T @ (p - y) + W1/K"),
+    ],
+)
+def test_no_size_is_taken_for_something_else(network, claim):
+    assert check(network, claim).verdict == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("network", "claim", "notation"),
+    [
+        ("sgd", "w = w - eta*g", ""),
+        ("sgd", r"\theta \leftarrow \theta - \eta \nabla_\theta J(\theta)", ""),
+        ("momentum", "v = mu*v + g", ""),
+        ("adagrad", "G_t = G_{t-1} + g_t^2", ""),
+        (MLP, r"\frac{\partial L}{\partial z_j} = (1 - \tanh(z_j)^2) \sum_k W_{jk} (p_k - y_k)", ""),
+        (MLP, r"L = -\frac1N \sum_n \sum_k y_{nk} \log p_{nk}", ""),
+        (MLP, r"\frac{\partial C}{\partial b^2_j} = \delta^2_j", "examples=one"),
+        (MLP, r"\frac{\partial C}{\partial w^2_{jk}} = a^{1}_k \delta^2_j", "weights=out-in, examples=one"),
+        (MLP, r"\delta^2_k = p_k - y_k", ""),
+    ],
+)
+def test_notations_of_textbooks(network, claim, notation):
+    verdict = checker(network).check(claim, notation)
+    assert verdict.verdict in ("proved", "agrees"), verdict
+
+
+def test_what_is_too_long_is_refused():
+    claim = "p = " + " + ".join(["p*W1[0,0]^2"] * 600)
+    verdict = checker(MLP).check(claim)
+    assert verdict.verdict == "not understood"
+    assert "too long" in verdict.reason
+    assert "not closed" in checker(MLP).check(r"\frac{\partial L}{\partial W = p").reason

@@ -200,8 +200,8 @@ def autograd_step(case, optimizer, dtype, rate):
     def step(X, Y):
         value, grads = gradient(params, X, Y)
         for (w, b), (dw, db) in zip(params, grads, strict=True):
-            w -= rate * dw
-            b -= rate * db
+            np.subtract(w, rate * dw, w)
+            np.subtract(b, rate * db, b)
         return float(value)
 
     return step

@@ -1,0 +1,106 @@
+"""Training writes into buffers that are kept: the same derivatives to the last bit, and a step that allocates nothing large."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from symbackprop import declare
+
+from .conftest import random_targets
+
+NETWORKS = [
+    "4 -> dense(5, relu) -> dense(3, softmax) -> cross_entropy",
+    "3 -> dense(4, gelu) -> layer_norm -> dense(2) -> softmax_cross_entropy",
+    "3 -> dense(4, mish) -> batch_norm -> dense(2) -> huber",
+    "6x5x2 -> conv(3, 2x2, relu) -> maxpool(2x2) -> flatten -> dense(2) -> softmax_cross_entropy",
+    "6x6x2 -> conv(4, 3x3, stride=2, padding=1, groups=2) -> avgpool(1x1) -> flatten -> dense(2) -> squared_error",
+    "T x 3 -> lstm(4) -> last -> dense(2) -> softmax_cross_entropy",
+    "T x 3 -> gru(4) -> last -> dense(1) -> squared_error",
+    "T x 4 -> attention(2) -> last -> dense(2) -> softmax_cross_entropy",
+    "4 -> residual(layer_norm -> dense(4, silu)) -> dense(1, sigmoid) -> binary_cross_entropy",
+    "4 -> dense(5, elu) -> dropout(0.5) -> dense(3, selu) -> rms_norm -> dense(2, leaky_relu) -> absolute_error",
+    "5 -> dense(4, softplus, l2=0.01) -> dense(3, softsign) -> dense(2) -> hinge",
+    "4 -> dense(3, log_softmax) -> negative_log_likelihood",
+    "two_tower",
+    "variational_autoencoder",
+    "word2vec",
+    "line",
+]
+
+
+def batch(module, network, count, rng):
+    sizes = {**module.SIZES, **{s: 3 for s, n in module.SIZES.items() if n is None}}
+    sizes = module._complete(sizes) if hasattr(module, "_complete") else sizes
+    places = getattr(module, "PLACES", {})
+
+    def shape(axes):
+        return tuple(count if a is None else sizes[a] for a in axes)
+
+    def draw(key, axes, labels):
+        if key in places:
+            return rng.integers(sizes[places[key]] if places[key] else 2, size=shape(axes))
+        return rng.standard_normal(shape(axes)) if labels is None else random_targets(labels, shape(axes), rng)
+
+    X = {k: draw(k, axes, None) for k, axes in module.INPUTS.items()}
+    return X, {k: draw(k, axes, network.labels) for k, axes in module.TARGETS.items()}
+
+
+@pytest.mark.parametrize("style", ["fast", "plain"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_follows_the_derivatives(name, style, module_of):
+    network, module = declare(name), module_of(name, style=style)
+    rng = np.random.default_rng(0)
+    trainer = module.Trainer(
+        module.init(0, np.float64, {s: 3 for s, n in module.SIZES.items() if n is None}), 4, "momentum", 1e-3
+    )
+    for count in (4, 7, 4):  # another batch size has buffers of its own
+        for _ in range(2):
+            X, Y = batch(module, network, count, rng)
+            noise = {"noise": trainer.noise(X)} if hasattr(trainer, "noise") else {}
+            loss, gradients = module.loss_and_gradients({k: w.copy() for k, w in trainer.params.items()}, X, Y, **noise)
+            assert trainer.step(X, Y) == pytest.approx(loss, rel=1e-12)
+            scale = max(np.abs(g).max() for g in gradients.values())
+            for key, g in trainer._grads.items():
+                assert np.abs(g - gradients[key]).max() <= 1e-12 * scale
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
+def test_both_styles_update_alike(optimizer, module_of):
+    chain = "4 -> dense(5, tanh) -> dense(3, softmax) -> cross_entropy"
+    fast, plain = module_of(chain), module_of(chain, style="plain")
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((6, 4)), np.eye(3)[rng.integers(3, size=6)]
+    trainers = [m.Trainer(m.init(0), 6, optimizer, 0.01) for m in (fast, plain)]
+    for _ in range(5):
+        for t in trainers:
+            t.step(X, Y)
+    for key, w in trainers[0].params.items():
+        assert np.allclose(w, trainers[1].params[key], rtol=1e-12, atol=1e-15)
+
+
+def test_a_step_allocates_nothing_large(module_of):
+    module = module_of("400 -> dense(300, relu) -> dense(200, tanh) -> dense(10) -> softmax_cross_entropy")
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((128, 400)), np.eye(10)[rng.integers(10, size=128)]
+    trainer = module.Trainer(module.init(0), 128, "adam")
+    for _ in range(3):
+        trainer.step(X, Y)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    trainer.step(X, Y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # NumPy's own buffer of 8192 numbers, in which it turns truth values into numbers; the first layer's array has 307 200 bytes.
+    assert peak - before < 70_000
+
+
+def test_wrong_shapes_are_still_refused(module_of):
+    module = module_of("4 -> dense(3, softmax) -> cross_entropy")
+    trainer = module.Trainer(module.init(0), 2)
+    X, Y = np.ones((2, 4)), np.eye(3)[:2]
+    trainer.step(X, Y)
+    with pytest.raises(ValueError, match="must have the shape"):
+        trainer.step(np.ones((2, 5)), Y)
+    with pytest.raises(ValueError, match="different numbers"):
+        trainer.step(np.ones((3, 4)), Y)
