@@ -84,11 +84,12 @@ class Buffering:
         return result
 
     @staticmethod
-    def _names(statement: Statement) -> set[str]:
-        found: set[str] = set()
+    def _names(statement: Statement) -> list[str]:
+        """The names that a statement reads, in the order of their first use."""
+        found: dict[str, None] = {}
         for line in statement.lines:
-            found |= set(_words(line))
-        return found - {statement.name}
+            found |= dict.fromkeys(_words(line))
+        return [n for n in found if n != statement.name]
 
     def _release(self, name: str) -> None:
         """A value that is not read any more gives its buffer back."""
@@ -106,7 +107,7 @@ class Buffering:
 
     # ------------------------------------------------------------------ statements
 
-    def _statement(self, statement: Statement, reads: set[str], dying: set[str]) -> list[str]:
+    def _statement(self, statement: Statement, reads: Sequence[str], dying: set[str]) -> list[str]:
         self._lines, self._saved, self._lent = [], [], None
         name = statement.name
         if len(statement.lines) == 1 and name.isidentifier():

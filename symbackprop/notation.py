@@ -345,7 +345,17 @@ def base_name(index_name: str) -> str:
 
 def elements_of(expr: Expr) -> list[Element]:
     """The distinct elements in an expression, in a fixed order."""
-    return sorted(expr.atoms(Element), key=lambda e: (e.name, str(e.indices)))
+    return list(_elements(expr))
+
+
+@functools.lru_cache(maxsize=65536)
+def _elements(expr: Expr) -> tuple[Element, ...]:
+    return tuple(sorted(expr.atoms(Element), key=_order))
+
+
+@functools.lru_cache(maxsize=65536)
+def _order(e: Element) -> tuple[str, str]:
+    return e.name, str(e.indices)
 
 
 def is_index(symbol: Any) -> bool:

@@ -229,10 +229,24 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
     todo = [pair for target, body in near for pair in _anchors(target, body, expr)]
     todo += list(_function_instances(expr, known))
     for target, body in todo:
-        for new in _folded(expr, target, body):
+        for new in _folded_alike(expr, target, body):
             if _better(new, expr, body) and (best is None or cost(new) < cost(best[0])):
                 best = new, f"{formula(body)} is {formula(target)}"
     return best
+
+
+def _folded_alike(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
+    """The same for all that differs in its names alone: layers that are alike are worked out once."""
+    elements = sorted({e for part in (expr, target, body) for e in elements_of(part)}, key=lambda e: (e.name, str(e.indices)))
+    names: dict[Expr, Expr] = {e: Element(f"e{k:03d}") for k, e in enumerate(elements)}
+    back = {v: k for k, v in names.items()}
+    for new in _folded_once(*(cast(Expr, part.xreplace(names)) for part in (expr, target, body))):
+        yield cast(Expr, new.xreplace(back))
+
+
+@functools.lru_cache(maxsize=4096)
+def _folded_once(expr: Expr, target: Expr, body: Expr) -> tuple[Expr, ...]:
+    return tuple(_folded(expr, target, body))
 
 
 def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
