@@ -220,7 +220,7 @@ def sklearn_step(case, optimizer, dtype, rate):
     classes = np.arange(case.widths[-1])
 
     def step(X, Y):
-        model.partial_fit(X, Y.argmax(axis=1), classes)
+        model.partial_fit(X, Y.argmax(axis=1), classes=classes)
         return model.loss_
 
     return step
