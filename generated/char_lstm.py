@@ -418,13 +418,13 @@ def _train(params, grads, buffers, x, y):
     # z3[n,t,k] = sum(h2, h2[n,t,h2]*W3[h2,k]) + b3[k]
     z3 = np.tensordot(h2, W3, axes=([2], [0])) + b3
     # m[n,t] = max(k, z3[n,t,k])
-    m = np.maximum.reduce(z3, 2, None, out=m)
+    m = np.maximum.reduce(z3, axis=2, out=m)
     # s[n,t,k] = z3[n,t,k] - m[n,t]
     s = np.subtract(z3, m[:, :, None], out=s)
     # e1[n,t,k] = exp(s[n,t,k])
     e1 = np.exp(s, out=e1)
     # S[n,t] = sum(k, e1[n,t,k])
-    S = np.add.reduce(e1, 2, None, out=m)
+    S = np.add.reduce(e1, axis=2, out=m)
     # L = -sum(n, t, k, y[n,t,k]*(s[n,t,k] - log(S[n,t])))/N
     t3 = np.log(S, out=t3)
     t2 = np.subtract(s, t3[:, :, None], out=t2)
@@ -438,7 +438,7 @@ def _train(params, grads, buffers, x, y):
     # dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[n,t,h2])
     dW3[...] = np.tensordot(h2, dz3, axes=([0, 1], [0, 1]))
     # db3[k] = sum(n, t, dz3[n,t,k])
-    np.add.reduce(dz3, (0, 1), None, out=db3)
+    np.add.reduce(dz3, axis=(0, 1), out=db3)
     # dh2_in[n,t,h2] = sum(k, dz3[n,t,k]*W3[h2,k])
     dh2_in = np.tensordot(dz3, W3, axes=([2], [1]))
     dc2 = np.zeros((N, T, H2), _dtype(params))
@@ -470,7 +470,7 @@ def _train(params, grads, buffers, x, y):
     # dU2[j2,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*h2[n,t-1,j2])
     dU2[...] = np.tensordot(window(h2, 1, (T,), (1,), -1), dz2, axes=([0, 1], [0, 1]))
     # db2[q2,h2] = sum(n, t, dz2[n,t,q2,h2])
-    np.add.reduce(dz2, (0, 1), None, out=db2)
+    np.add.reduce(dz2, axis=(0, 1), out=db2)
     # dE1[v1,h1] = sum(n, t, dy1[n,t,h1]*where(v1 == x[n,t], 1, 0))
     dE1[...] = scatter((V1, H1), (x,), dy1)
     if not buffers:
@@ -601,7 +601,7 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     """One update of the weights `w` by their gradient `g`, in place (Kingma, Ba 2015)."""
     m = state["m"]
     v = state["v"]
-    t1, t2 = buffers or [None] * 2
+    t1, = buffers or [None] * 1
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
     t1 = np.multiply((1 - beta_1), g, out=t1)
@@ -612,15 +612,14 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     t1 = np.multiply((1 - beta_2), t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    t1 = np.multiply(eta, m, out=t1)
-    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
-    t2 = np.sqrt(t2, out=t2)
-    t2 = np.add(t2, epsilon, out=t2)
-    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
-    t1 = np.divide(t1, t2, out=t1)
+    t1 = np.divide(v, (1 - (beta_2 ** t)), out=t1)
+    t1 = np.sqrt(t1, out=t1)
+    t1 = np.add(t1, epsilon, out=t1)
+    t1 = np.divide(m, t1, out=t1)
+    t1 = np.multiply((eta / (1 - (beta_1 ** t))), t1, out=t1)
     np.subtract(w, t1, out=w)
     if not buffers:
-        buffers += [t1, t2]
+        buffers += [t1]
 
 
 
@@ -653,7 +652,7 @@ def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08,
 
 
 
-BLOCK = 16384  # weights that are updated at a time: what this takes stays in the processor's cache
+BLOCK = 32768  # weights that are updated at a time: what this takes stays in the processor's cache
 # name: (update, names of its state, usual learning rate, names of its constants)
 OPTIMIZERS = {
     "sgd": (sgd, (), 0.1, ()),

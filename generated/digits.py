@@ -253,13 +253,13 @@ def _train(params, grads, buffers, x, y):
     z2 = np.dot(a1, W2, out=z2)
     z2 = np.add(z2, b2, out=z2)
     # m2[n] = max(k, z2[n,k])
-    m2 = np.maximum.reduce(z2, 1, None, out=m2)
+    m2 = np.maximum.reduce(z2, axis=1, out=m2)
     # s2[n,k] = z2[n,k] - m2[n]
     s2 = np.subtract(z2, m2[:, None], out=z2)
     # e1[n,k] = exp(s2[n,k])
     e1 = np.exp(s2, out=e1)
     # S2[n] = sum(k, e1[n,k])
-    S2 = np.add.reduce(e1, 1, None, out=m2)
+    S2 = np.add.reduce(e1, axis=1, out=m2)
     # a2[n,k] = e1[n,k]/S2[n]
     a2 = np.divide(e1, S2[:, None], out=e1)
     # L = -sum(n, k, y[n,k]*(s2[n,k] - log(S2[n])))/N
@@ -275,14 +275,14 @@ def _train(params, grads, buffers, x, y):
     # da1[n,h] = sum(k, dz2[n,k]*W2[h,k])
     da1 = np.dot(dz2, W2.T, out=a1)
     # db2[k] = sum(n, dz2[n,k])
-    np.add.reduce(dz2, 0, None, out=db2)
+    np.add.reduce(dz2, axis=0, out=db2)
     # dz1[n,h] = da1[n,h]*where(z1[n,h] > 0, 1, 0)
     t3 = np.greater(z1, 0, out=t3)
     dz1 = np.multiply(da1, t3, out=a1)
     # dW1[d,h] = sum(n, dz1[n,h]*x[n,d])
     np.dot(x.T, dz1, out=dW1)
     # db1[h] = sum(n, dz1[n,h])
-    np.add.reduce(dz1, 0, None, out=db1)
+    np.add.reduce(dz1, axis=0, out=db1)
     if not buffers:
         buffers += [z1, a1, z2, m2, e1, t1, t2, t3]
     return float(L)
@@ -411,7 +411,7 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     """One update of the weights `w` by their gradient `g`, in place (Kingma, Ba 2015)."""
     m = state["m"]
     v = state["v"]
-    t1, t2 = buffers or [None] * 2
+    t1, = buffers or [None] * 1
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
     t1 = np.multiply((1 - beta_1), g, out=t1)
@@ -422,15 +422,14 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     t1 = np.multiply((1 - beta_2), t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    t1 = np.multiply(eta, m, out=t1)
-    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
-    t2 = np.sqrt(t2, out=t2)
-    t2 = np.add(t2, epsilon, out=t2)
-    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
-    t1 = np.divide(t1, t2, out=t1)
+    t1 = np.divide(v, (1 - (beta_2 ** t)), out=t1)
+    t1 = np.sqrt(t1, out=t1)
+    t1 = np.add(t1, epsilon, out=t1)
+    t1 = np.divide(m, t1, out=t1)
+    t1 = np.multiply((eta / (1 - (beta_1 ** t))), t1, out=t1)
     np.subtract(w, t1, out=w)
     if not buffers:
-        buffers += [t1, t2]
+        buffers += [t1]
 
 
 
@@ -463,7 +462,7 @@ def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08,
 
 
 
-BLOCK = 16384  # weights that are updated at a time: what this takes stays in the processor's cache
+BLOCK = 32768  # weights that are updated at a time: what this takes stays in the processor's cache
 # name: (update, names of its state, usual learning rate, names of its constants)
 OPTIMIZERS = {
     "sgd": (sgd, (), 0.1, ()),

@@ -189,8 +189,7 @@ def _train(params, grads, buffers, x, y):
     L = (np.add.reduce(t1, None) / N)
     # dy'[n] = -2*(y[n] - y'[n])/N
     y_prime = np.subtract(y, y_prime, out=y_prime)
-    y_prime = np.multiply((-2), y_prime, out=y_prime)
-    dy_prime = np.divide(y_prime, N, out=y_prime)
+    dy_prime = np.multiply(((-2) / N), y_prime, out=y_prime)
     # dintercept = sum(n, dy'[n])
     dintercept[...] = np.add.reduce(dy_prime, None)
     # dslope = sum(n, dy'[n]*x[n])
@@ -324,7 +323,7 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     """One update of the weights `w` by their gradient `g`, in place (Kingma, Ba 2015)."""
     m = state["m"]
     v = state["v"]
-    t1, t2 = buffers or [None] * 2
+    t1, = buffers or [None] * 1
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
     t1 = np.multiply((1 - beta_1), g, out=t1)
@@ -335,15 +334,14 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     t1 = np.multiply((1 - beta_2), t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    t1 = np.multiply(eta, m, out=t1)
-    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
-    t2 = np.sqrt(t2, out=t2)
-    t2 = np.add(t2, epsilon, out=t2)
-    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
-    t1 = np.divide(t1, t2, out=t1)
+    t1 = np.divide(v, (1 - (beta_2 ** t)), out=t1)
+    t1 = np.sqrt(t1, out=t1)
+    t1 = np.add(t1, epsilon, out=t1)
+    t1 = np.divide(m, t1, out=t1)
+    t1 = np.multiply((eta / (1 - (beta_1 ** t))), t1, out=t1)
     np.subtract(w, t1, out=w)
     if not buffers:
-        buffers += [t1, t2]
+        buffers += [t1]
 
 
 
@@ -376,7 +374,7 @@ def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08,
 
 
 
-BLOCK = 16384  # weights that are updated at a time: what this takes stays in the processor's cache
+BLOCK = 32768  # weights that are updated at a time: what this takes stays in the processor's cache
 # name: (update, names of its state, usual learning rate, names of its constants)
 OPTIMIZERS = {
     "sgd": (sgd, (), 0.1, ()),

@@ -276,7 +276,7 @@ def _train(params, grads, buffers, x, y):
     # da1[n,h] = sum(k, dz2[n,k]*W2[h,k])
     da1 = np.dot(dz2, W2.T, out=da1)
     # db2[k] = sum(n, dz2[n,k])
-    np.add.reduce(dz2, 0, None, out=db2)
+    np.add.reduce(dz2, axis=0, out=db2)
     # dz1[n,h] = da1[n,h]*(1 - a1[n,h]**2)
     z1 = np.square(a1, out=z1)
     z1 = np.subtract(1, z1, out=z1)
@@ -284,7 +284,7 @@ def _train(params, grads, buffers, x, y):
     # dW1[d,h] = sum(n, dz1[n,h]*x[n,d])
     np.dot(x.T, dz1, out=dW1)
     # db1[h] = sum(n, dz1[n,h])
-    np.add.reduce(dz1, 0, None, out=db1)
+    np.add.reduce(dz1, axis=0, out=db1)
     if not buffers:
         buffers += [z1, z2, a2, t1, t2, t3, t4, t5, da1]
     return float(L)
@@ -413,7 +413,7 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     """One update of the weights `w` by their gradient `g`, in place (Kingma, Ba 2015)."""
     m = state["m"]
     v = state["v"]
-    t1, t2 = buffers or [None] * 2
+    t1, = buffers or [None] * 1
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
     t1 = np.multiply((1 - beta_1), g, out=t1)
@@ -424,15 +424,14 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     t1 = np.multiply((1 - beta_2), t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    t1 = np.multiply(eta, m, out=t1)
-    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
-    t2 = np.sqrt(t2, out=t2)
-    t2 = np.add(t2, epsilon, out=t2)
-    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
-    t1 = np.divide(t1, t2, out=t1)
+    t1 = np.divide(v, (1 - (beta_2 ** t)), out=t1)
+    t1 = np.sqrt(t1, out=t1)
+    t1 = np.add(t1, epsilon, out=t1)
+    t1 = np.divide(m, t1, out=t1)
+    t1 = np.multiply((eta / (1 - (beta_1 ** t))), t1, out=t1)
     np.subtract(w, t1, out=w)
     if not buffers:
-        buffers += [t1, t2]
+        buffers += [t1]
 
 
 
@@ -465,7 +464,7 @@ def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08,
 
 
 
-BLOCK = 16384  # weights that are updated at a time: what this takes stays in the processor's cache
+BLOCK = 32768  # weights that are updated at a time: what this takes stays in the processor's cache
 # name: (update, names of its state, usual learning rate, names of its constants)
 OPTIMIZERS = {
     "sgd": (sgd, (), 0.1, ()),

@@ -289,15 +289,10 @@ class Buffering:
                 a, b = self._operand(left), self._operand(right)
                 plain = len(self._shape(left)) <= 2 and len(self._shape(right)) <= 2
                 self._say(bind, f"np.{'dot' if plain else 'matmul'}({a}, {b}, out={out})")
-            case ast.BinOp(op=ast.Pow(), left=left, right=ast.Constant(value=2)):
-                self._say(bind, f"np.square({self._within(left, shape, out)}, out={out})")
-            case ast.BinOp(op=ast.Pow(), left=left, right=ast.Constant(value=3)):
-                base = self._operand(left)
-                extra = self._temporary(shape)
-                self._say(extra, f"np.square({base}, out={extra})")
-                self._say(bind, f"np.multiply({extra}, {base}, out={out})")
             case ast.BinOp(op=ast.Pow(), left=left, right=right):
-                self._say(bind, f"np.power({self._within(left, shape, out)}, {self._operand(right)}, out={out})")
+                self._raise(left, right, out, bind)
+            case ast.BinOp(op=ast.Mult() | ast.Div()) if (joined := self._scalars_first(node)) is not None:
+                self._compute(joined, out, bind)
             case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
                 a, b = self._both(left, right, shape, out)
                 self._say(bind, f"{_BINARY[type(op)]}({a}, {b}, out={out})")
@@ -331,6 +326,53 @@ class Buffering:
                 self._say(bind, f"np.positive({self._operand(node)}, out={out})")
             case _:
                 raise _Opaque
+
+    def _raise(self, base: ast.expr, exponent: ast.expr, out: str, bind: str) -> None:
+        """A power; small whole ones as products."""
+        shape = self._shape(base)
+        power = exponent.value if isinstance(exponent, ast.Constant) else None
+        if power == 2:
+            self._say(bind, f"np.square({self._within(base, shape, out)}, out={out})")
+        elif power == 3:
+            operand, extra = self._operand(base), self._temporary(shape)
+            self._say(extra, f"np.square({operand}, out={extra})")
+            self._say(bind, f"np.multiply({extra}, {operand}, out={out})")
+        else:
+            self._say(bind, f"np.power({self._within(base, shape, out)}, {self._operand(exponent)}, out={out})")
+
+    def _scalars_first(self, node: ast.expr) -> ast.expr | None:
+        """A product of several numbers and arrays with the numbers multiplied first; None where there is one number at most."""
+        above: list[ast.expr] = []
+        below: list[ast.expr] = []
+
+        def flatten(part: ast.expr, turned: bool) -> None:
+            if self._shape(part) == ():
+                (below if turned else above).append(part)
+            elif isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
+                flatten(part.left, turned)
+                flatten(part.right, turned)
+            elif isinstance(part, ast.BinOp) and isinstance(part.op, ast.Div):
+                flatten(part.left, turned)
+                flatten(part.right, not turned)
+            else:
+                (below if turned else above).append(part)
+
+        flatten(node, False)
+        numbers = [[ast.unparse(p) for p in side if self._shape(p) == ()] for side in (above, below)]
+        arrays = [[ast.unparse(p) for p in side if self._shape(p) != ()] for side in (above, below)]
+        plain = all(self._is_number(p) for p in (*above, *below) if self._shape(p) == ())
+        if len(numbers[0]) + len(numbers[1]) < 2 or not arrays[0] or not plain:
+            return None
+
+        def quotient(one: list[str], other: list[str]) -> str:
+            top = " * ".join(f"({p})" for p in one) or "1"
+            return f"{top} / ({' * '.join(f'({p})' for p in other)})" if other else top
+
+        return ast.parse(f"({quotient(*numbers)}) * ({quotient(*arrays)})", mode="eval").body
+
+    def _is_number(self, node: ast.expr) -> bool:
+        """Whether a number is no sum over an array: Python computes it before any array is touched."""
+        return all(self.shapes.get(n.id, ()) == () for n in ast.walk(node) if isinstance(n, ast.Name))
 
     def _within(self, node: ast.expr, shape: Shape, out: str) -> str:
         """An operand that may lie in the buffer that the result goes to."""

@@ -38,6 +38,7 @@ class Chain(Layers):
             link for link in every_link(links) if any(w in row.arguments for row in self.layers_named(link.name) for w in WIDTHS)
         ]
         self._letters = dict(zip(map(id, wide), self._unit_letters(len(wide)), strict=True))
+        self.unit_letters = frozenset(self._letters.values())
         self._count = 0
         current = self._links(links[:-1], current, links[-1])
         return self._loss(links[-1], current, source)

@@ -39,7 +39,7 @@ from .write import Style, Writer, style_of
 
 TARGETS = ("numpy",)
 STYLES = ("fast", "plain")
-_BLOCK = 16384
+_BLOCK = 32768
 # Names that the emitted module itself uses.
 _RESERVED = [
     "np",

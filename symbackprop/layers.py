@@ -58,6 +58,15 @@ class _Choice:
 class Layers(Assembly):
     """Places layers one after the other."""
 
+    unit_letters: frozenset[str] = frozenset()  # of layers with units, given out before
+
+    def _own_letter(self, letter: str, count: int) -> str:
+        """The letter of a layer with its number: h2 may be the units of another layer, not the heads of layer 2."""
+        name = f"{letter}{count}"
+        while name in self.unit_letters:
+            name = letter + name
+        return name
+
     def layers_named(self, name: str) -> list[catalogue.Layer]:
         """The rows of a layer: the user's own, or the catalogue's."""
         own = self.spec.layers.get(name)
@@ -153,11 +162,11 @@ class Layers(Assembly):
             letters = own.split(",")
             if argument in ("kernel", "shape"):
                 for k, (i, size) in enumerate(zip(letters, self._kernel(node, len(letters), source), strict=True)):
-                    choice.letters[i] = f"{i}{count}"
-                    self.scope.sizes.extend({f"{i}{count}": size})
+                    choice.letters[i] = self._own_letter(i, count)
+                    self.scope.sizes.extend({choice.letters[i]: size})
                     choice.values[f"kernel{k + 1}"] = sympy.Integer(size)
             else:
-                choice.letters[own] = letter if argument in WIDTHS else f"{own}{count}"
+                choice.letters[own] = letter if argument in WIDTHS else self._own_letter(own, count)
                 self._size(layer, argument, node, choice.letters[own], source)
         for option, default in layer.options.items():
             node = named.pop(option, None)
@@ -330,7 +339,7 @@ class Layers(Assembly):
     def _own_letters(self, layer: catalogue.Layer, count: int, choice: _Choice, where: Source) -> None:
         """Names and sizes for the letters that only this layer has."""
         for letter, formula in layer.sizes.items():
-            choice.letters.setdefault(letter, f"{letter}{count}")
+            choice.letters.setdefault(letter, self._own_letter(letter, count))
             source = Source(f"<layer {layer.name}>", formula)
             scope = replace(self.scope, letters=choice.letters, values=choice.values)
             size = self.scope.sizes.numeric(Lowering(source, scope).size_of(parse_expression(source)))

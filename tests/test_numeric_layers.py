@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from symbackprop import SymbackpropError, emit
+from symbackprop import SymbackpropError, declare, emit
 from symbackprop.chain import BRANCHES
 from symbackprop.layer_rows import LAYER_NAMES
 
@@ -808,3 +808,17 @@ def test_sizes_that_the_data_tell(chain, sizes, module_of):
 def test_what_does_not_fit_is_refused_with_a_reason(chain, word):
     with pytest.raises(SymbackpropError, match=word):
         emit(chain)
+
+
+def test_letters_of_heads_and_units_are_not_taken_for_one_another():
+    """The heads of layer 4 and the units of the fourth wide layer would both be h4."""
+    network = declare("tiny_transformer")
+    sizes = {i.name: i.number for i in network.indices}
+    shapes = {a.name: tuple(sizes[i] for i in a.axes) for a in network.arrays if a.role == "parameter"}
+    assert shapes["W6"] == shapes["W11"] == (32, 64)
+    assert shapes["W7"] == shapes["W12"] == (64, 32)
+    assert shapes["Wq4"] == shapes["Wq9"] == (32, 4, 8)
+    declare(
+        "T x 64 -> residual(layer_norm -> attention(4)) -> residual(layer_norm -> dense(256, gelu_tanh) -> dense(64)) "
+        "-> last -> dense(10) -> softmax_cross_entropy"
+    )
