@@ -437,6 +437,9 @@ class Planner:
         result = [*(i for i in left_axes if i not in over), *(i for i in right_axes if i not in over)]
         left = NumpyWriter(self.names, self.style, left_axes, pieces).expression(first)
         right = NumpyWriter(self.names, self.style, right_axes, pieces).expression(second)
+        # In the order in which the larger array holds them: its copy is then read in rows.
+        larger = left_axes if len(left_axes) >= len(right_axes) else right_axes
+        over = sorted(over, key=larger.index)
         where = ([left_axes.index(i) for i in over], [right_axes.index(i) for i in over])
         return aligned(f"np.tensordot({left}, {right}, axes={where})", result, axes)
 
