@@ -428,8 +428,7 @@ def _train(params, grads, buffers, x, y):
     # L = -sum(n, t, k, y[n,t,k]*(s[n,t,k] - log(S[n,t])))/N
     t3 = np.log(S, out=t3)
     t2 = np.subtract(s, t3[:, :, None], out=t2)
-    t2 = np.multiply(y, t2, out=t2)
-    L = ((-np.add.reduce(t2, None)) / N)
+    L = -np.vdot(y, t2) / N
     # p[n,t,k] = e1[n,t,k]/S[n,t]
     p = np.divide(e1, S[:, :, None], out=e1)
     # dz3[n,t,k] = (p[n,t,k] - y[n,t,k])/N
@@ -584,7 +583,7 @@ def rmsprop(w, g, state, buffers, eta, t, rho=0.99, epsilon=1e-08):
     # v = rho*v + (1 - rho)*g^2
     np.multiply(rho, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - rho), t1, out=t1)
+    t1 = np.multiply(1 - rho, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*g/(sqrt(v) + epsilon)
     t1 = np.multiply(eta, g, out=t1)
@@ -604,19 +603,19 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     t1, = buffers or [None] * 1
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
-    t1 = np.multiply((1 - beta_1), g, out=t1)
+    t1 = np.multiply(1 - beta_1, g, out=t1)
     np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
     np.multiply(beta_2, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    t1 = np.multiply(1 - beta_2, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    t1 = np.divide(v, (1 - (beta_2 ** t)), out=t1)
+    t1 = np.divide(v, 1 - beta_2 ** t, out=t1)
     t1 = np.sqrt(t1, out=t1)
     t1 = np.add(t1, epsilon, out=t1)
     t1 = np.divide(m, t1, out=t1)
-    t1 = np.multiply((eta / (1 - (beta_1 ** t))), t1, out=t1)
+    t1 = np.multiply(eta / (1 - beta_1 ** t), t1, out=t1)
     np.subtract(w, t1, out=w)
     if not buffers:
         buffers += [t1]
@@ -630,19 +629,19 @@ def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08,
     t1, t2 = buffers or [None] * 2
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
-    t1 = np.multiply((1 - beta_1), g, out=t1)
+    t1 = np.multiply(1 - beta_1, g, out=t1)
     np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
     np.multiply(beta_2, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    t1 = np.multiply(1 - beta_2, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*((m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon) + lambda*w)
     t1 = np.multiply(lambda_, w, out=t1)
-    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
+    t2 = np.divide(v, 1 - beta_2 ** t, out=t2)
     t2 = np.sqrt(t2, out=t2)
     t2 = np.add(t2, epsilon, out=t2)
-    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
+    t2 = np.multiply(1 - beta_1 ** t, t2, out=t2)
     t2 = np.divide(m, t2, out=t2)
     t1 = np.add(t1, t2, out=t1)
     t1 = np.multiply(eta, t1, out=t1)

@@ -186,15 +186,14 @@ def _train(params, grads, buffers, x, y):
     # L = mean(n, (y[n] - y'[n])**2)
     t1 = np.subtract(y, y_prime, out=t1)
     t1 = np.square(t1, out=t1)
-    L = (np.add.reduce(t1, None) / N)
+    L = np.add.reduce(t1, None) / N
     # dy'[n] = -2*(y[n] - y'[n])/N
     y_prime = np.subtract(y, y_prime, out=y_prime)
-    dy_prime = np.multiply(((-2) / N), y_prime, out=y_prime)
+    dy_prime = np.multiply(-2 / N, y_prime, out=y_prime)
     # dintercept = sum(n, dy'[n])
     dintercept[...] = np.add.reduce(dy_prime, None)
     # dslope = sum(n, dy'[n]*x[n])
-    t1 = np.multiply(dy_prime, x, out=t1)
-    dslope[...] = np.add.reduce(t1, None)
+    dslope[...] = np.vdot(dy_prime, x)
     if not buffers:
         buffers += [y_prime, t1]
     return float(L)
@@ -306,7 +305,7 @@ def rmsprop(w, g, state, buffers, eta, t, rho=0.99, epsilon=1e-08):
     # v = rho*v + (1 - rho)*g^2
     np.multiply(rho, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - rho), t1, out=t1)
+    t1 = np.multiply(1 - rho, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*g/(sqrt(v) + epsilon)
     t1 = np.multiply(eta, g, out=t1)
@@ -326,19 +325,19 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     t1, = buffers or [None] * 1
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
-    t1 = np.multiply((1 - beta_1), g, out=t1)
+    t1 = np.multiply(1 - beta_1, g, out=t1)
     np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
     np.multiply(beta_2, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    t1 = np.multiply(1 - beta_2, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    t1 = np.divide(v, (1 - (beta_2 ** t)), out=t1)
+    t1 = np.divide(v, 1 - beta_2 ** t, out=t1)
     t1 = np.sqrt(t1, out=t1)
     t1 = np.add(t1, epsilon, out=t1)
     t1 = np.divide(m, t1, out=t1)
-    t1 = np.multiply((eta / (1 - (beta_1 ** t))), t1, out=t1)
+    t1 = np.multiply(eta / (1 - beta_1 ** t), t1, out=t1)
     np.subtract(w, t1, out=w)
     if not buffers:
         buffers += [t1]
@@ -352,19 +351,19 @@ def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08,
     t1, t2 = buffers or [None] * 2
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
-    t1 = np.multiply((1 - beta_1), g, out=t1)
+    t1 = np.multiply(1 - beta_1, g, out=t1)
     np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
     np.multiply(beta_2, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    t1 = np.multiply(1 - beta_2, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*((m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon) + lambda*w)
     t1 = np.multiply(lambda_, w, out=t1)
-    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
+    t2 = np.divide(v, 1 - beta_2 ** t, out=t2)
     t2 = np.sqrt(t2, out=t2)
     t2 = np.add(t2, epsilon, out=t2)
-    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
+    t2 = np.multiply(1 - beta_1 ** t, t2, out=t2)
     t2 = np.divide(m, t2, out=t2)
     t1 = np.add(t1, t2, out=t1)
     t1 = np.multiply(eta, t1, out=t1)

@@ -235,7 +235,7 @@ def _train(params, grads, buffers, x, y):
     db1 = grads["b1"]
     dW2 = grads["W2"]
     db2 = grads["b2"]
-    z1, z2, a2, t1, t2, t3, t4, t5, da1 = buffers or [None] * 9
+    z1, z2, a2, t1, t2, t3, t4, t5, da1, ones_N = buffers or [None] * 10
     # z1[n,h] = sum(d, x[n,d]*W1[d,h]) + b1[h]
     z1 = np.dot(x, W1, out=z1)
     z1 = np.add(z1, b1, out=z1)
@@ -267,7 +267,7 @@ def _train(params, grads, buffers, x, y):
     t4 = np.multiply(t4, t1, out=t4)
     t5 = np.multiply(y, f1, out=t5)
     t4 = np.add(t4, t5, out=t4)
-    L = (np.add.reduce(t4, None) / N)
+    L = np.add.reduce(t4, None) / N
     # dz2[n,k] = (a2[n,k] - y[n,k])/N
     a2 = np.subtract(a2, y, out=a2)
     dz2 = np.divide(a2, N, out=a2)
@@ -276,7 +276,8 @@ def _train(params, grads, buffers, x, y):
     # da1[n,h] = sum(k, dz2[n,k]*W2[h,k])
     da1 = np.dot(dz2, W2.T, out=da1)
     # db2[k] = sum(n, dz2[n,k])
-    np.add.reduce(dz2, axis=0, out=db2)
+    ones_N = np.ones(N, _dtype(params)) if ones_N is None else ones_N
+    np.dot(ones_N, dz2, out=db2)
     # dz1[n,h] = da1[n,h]*(1 - a1[n,h]**2)
     z1 = np.square(a1, out=z1)
     z1 = np.subtract(1, z1, out=z1)
@@ -284,9 +285,9 @@ def _train(params, grads, buffers, x, y):
     # dW1[d,h] = sum(n, dz1[n,h]*x[n,d])
     np.dot(x.T, dz1, out=dW1)
     # db1[h] = sum(n, dz1[n,h])
-    np.add.reduce(dz1, axis=0, out=db1)
+    np.dot(ones_N, dz1, out=db1)
     if not buffers:
-        buffers += [z1, z2, a2, t1, t2, t3, t4, t5, da1]
+        buffers += [z1, z2, a2, t1, t2, t3, t4, t5, da1, ones_N]
     return float(L)
 
 
@@ -396,7 +397,7 @@ def rmsprop(w, g, state, buffers, eta, t, rho=0.99, epsilon=1e-08):
     # v = rho*v + (1 - rho)*g^2
     np.multiply(rho, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - rho), t1, out=t1)
+    t1 = np.multiply(1 - rho, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*g/(sqrt(v) + epsilon)
     t1 = np.multiply(eta, g, out=t1)
@@ -416,19 +417,19 @@ def adam(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08):
     t1, = buffers or [None] * 1
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
-    t1 = np.multiply((1 - beta_1), g, out=t1)
+    t1 = np.multiply(1 - beta_1, g, out=t1)
     np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
     np.multiply(beta_2, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    t1 = np.multiply(1 - beta_2, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*(m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon)
-    t1 = np.divide(v, (1 - (beta_2 ** t)), out=t1)
+    t1 = np.divide(v, 1 - beta_2 ** t, out=t1)
     t1 = np.sqrt(t1, out=t1)
     t1 = np.add(t1, epsilon, out=t1)
     t1 = np.divide(m, t1, out=t1)
-    t1 = np.multiply((eta / (1 - (beta_1 ** t))), t1, out=t1)
+    t1 = np.multiply(eta / (1 - beta_1 ** t), t1, out=t1)
     np.subtract(w, t1, out=w)
     if not buffers:
         buffers += [t1]
@@ -442,19 +443,19 @@ def adamw(w, g, state, buffers, eta, t, beta_1=0.9, beta_2=0.999, epsilon=1e-08,
     t1, t2 = buffers or [None] * 2
     # m = beta_1*m + (1 - beta_1)*g
     np.multiply(beta_1, m, out=m)
-    t1 = np.multiply((1 - beta_1), g, out=t1)
+    t1 = np.multiply(1 - beta_1, g, out=t1)
     np.add(t1, m, out=m)
     # v = beta_2*v + (1 - beta_2)*g^2
     np.multiply(beta_2, v, out=v)
     t1 = np.square(g, out=t1)
-    t1 = np.multiply((1 - beta_2), t1, out=t1)
+    t1 = np.multiply(1 - beta_2, t1, out=t1)
     np.add(t1, v, out=v)
     # w = w - eta*((m/(1 - beta_1^t))/(sqrt(v/(1 - beta_2^t)) + epsilon) + lambda*w)
     t1 = np.multiply(lambda_, w, out=t1)
-    t2 = np.divide(v, (1 - (beta_2 ** t)), out=t2)
+    t2 = np.divide(v, 1 - beta_2 ** t, out=t2)
     t2 = np.sqrt(t2, out=t2)
     t2 = np.add(t2, epsilon, out=t2)
-    t2 = np.multiply((1 - (beta_1 ** t)), t2, out=t2)
+    t2 = np.multiply(1 - beta_1 ** t, t2, out=t2)
     t2 = np.divide(m, t2, out=t2)
     t1 = np.add(t1, t2, out=t1)
     t1 = np.multiply(eta, t1, out=t1)

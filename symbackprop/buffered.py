@@ -52,11 +52,18 @@ class Buffering:
     """
 
     def __init__(
-        self, shapes: Mapping[str, Shape], given: Iterable[str], outputs: Iterable[str], helpers: Mapping[str, Helper]
+        self,
+        shapes: Mapping[str, Shape],
+        given: Iterable[str],
+        outputs: Iterable[str],
+        helpers: Mapping[str, Helper],
+        sizes: Mapping[str, str] | None = None,
     ) -> None:
         self.shapes = dict(shapes)
         self.given, self.outputs = set(given), set(outputs)
         self.helpers = helpers
+        self.sizes = dict(sizes or {})  # the Python name of each size
+        self._ones: set[str] = set()  # sizes for which there is a vector of ones
         self.buffers: dict[str, None] = {}
         self._base: dict[str, str] = {}  # the buffer that a value lies in
         self._free: dict[tuple[Shape, str], list[str]] = {}
@@ -111,7 +118,7 @@ class Buffering:
         self._lines, self._saved, self._lent = [], [], None
         name = statement.name
         if len(statement.lines) == 1 and name.isidentifier():
-            before = dict(self.buffers), dict(self._base), {k: list(v) for k, v in self._free.items()}
+            before = dict(self.buffers), dict(self._base), {k: list(v) for k, v in self._free.items()}, set(self._ones)
             try:
                 code = statement.lines[0].partition(" = ")[2]
                 tree = ast.parse(code, mode="eval").body
@@ -119,14 +126,14 @@ class Buffering:
                 if shape != self.shapes.get(name, shape):
                     raise _Opaque
                 if shape == ():
-                    value = self._scalar(tree)
+                    value = _tidy(self._scalar(tree))
                     return [*self._finished(), f"{name}{'[...]' if name in self.outputs else ''} = {value}"]
                 self.shapes[name] = shape
                 out = name if name in self.outputs else self._buffer_for(name, shape, tree, dying)
                 self._compute(tree, out, name)
                 return self._finished()
             except _Opaque:
-                self.buffers, self._base, self._free = before
+                self.buffers, self._base, self._free, self._ones = before
         self._pinned |= {self._base[n] for n in reads if n in self._base}
         begin = f"{name} = "
         first, *rest = statement.lines
@@ -238,7 +245,7 @@ class Buffering:
         """A value as an operand: a name, a view of one, a number, or a temporary that it is computed into."""
         shape = self._shape(node)
         if shape == ():
-            return self._scalar(node)
+            return _tidy(self._scalar(node))
         match node:
             case ast.Name(id=name):
                 return name
@@ -258,6 +265,10 @@ class Buffering:
     def _scalar(self, node: ast.expr) -> str:
         """A number: Python's arithmetic on what arrays are summed up to."""
         match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.BinOp(op=ast.Mult(), left=left, right=right), attr="sum"), args=[], keywords=[]
+            ) if self._shape(left) == self._shape(right) != ():
+                return f"np.vdot({self._operand(left)}, {self._operand(right)})"
             case ast.Call(func=ast.Attribute(value=value, attr="sum" | "max" as how)) if self._shape(value) != ():
                 reduce = "np.add.reduce" if how == "sum" else "np.maximum.reduce"
                 return f"{reduce}({self._operand(value)}, None)"
@@ -316,16 +327,31 @@ class Buffering:
                 else:
                     self._say(bind, f"np.{name}({self._within(args[0], shape, out)}, out={out})")
             case ast.Call(func=ast.Attribute(value=value, attr="sum" | "max" as how)):
-                axes = _axes(node, len(self._shape(value)))
-                axis = axes[0] if len(axes) == 1 else axes
-                reduce = "np.add.reduce" if how == "sum" else "np.maximum.reduce"
-                self._say(bind, f"{reduce}({self._operand(value)}, axis={axis}, out={out})")
+                self._reduce(value, _axes(node, len(self._shape(value))), how, out, bind)
             case ast.Call(func=ast.Name(id=name), args=args) if name in self.helpers:
                 self._inline(self.helpers[name], args, out, bind)
             case ast.Name() | ast.Attribute() | ast.Subscript():
                 self._say(bind, f"np.positive({self._operand(node)}, out={out})")
             case _:
                 raise _Opaque
+
+    def _reduce(self, value: ast.expr, axes: tuple[int, ...], how: str, out: str, bind: str) -> None:
+        """A sum or greatest value along axes; a matrix summed over one axis is its product with ones, which BLAS does faster."""
+        operand, shape = self._operand(value), self._shape(value)
+        if how == "sum" and len(shape) == 2 and len(axes) == 1 and operand.isidentifier() and shape[axes[0]] in self.sizes:
+            ones = self._vector_of_ones(shape[axes[0]])
+            self._say(bind, f"np.dot({ones}, {operand}, out={out})" if axes[0] == 0 else f"np.dot({operand}, {ones}, out={out})")
+            return
+        reduce = "np.add.reduce" if how == "sum" else "np.maximum.reduce"
+        self._say(bind, f"{reduce}({operand}, axis={axes[0] if len(axes) == 1 else axes}, out={out})")
+
+    def _vector_of_ones(self, size: str) -> str:
+        name = f"ones_{self.sizes[size]}"
+        if size not in self._ones:
+            self._ones.add(size)
+            self.buffers[name] = None
+            self._lines.append(f"{name} = np.ones({self.sizes[size]}, _dtype(params)) if {name} is None else {name}")
+        return name
 
     def _raise(self, base: ast.expr, exponent: ast.expr, out: str, bind: str) -> None:
         """A power; small whole ones as products."""
@@ -416,6 +442,11 @@ class Buffering:
             self._compute(tree, own, own)
             given[name] = ast.Name(own, ast.Load())
         self._compute(_put(ast.parse(helper.value, mode="eval").body, given), out, bind)
+
+
+def _tidy(text: str) -> str:
+    """An expression without brackets that it does not need."""
+    return ast.unparse(ast.parse(text, mode="eval").body)
 
 
 class _Putting(ast.NodeTransformer):

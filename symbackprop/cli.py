@@ -204,11 +204,20 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _emit(options: argparse.Namespace) -> int:
-    from .emit import emit
+    from .cache import cached, network_text
     from .files import refuse_existing
 
     refuse_existing(options.output, options.force)
-    return _deliver(emit(options.network, target=options.target, dtype=options.dtype, style=options.style), options)
+
+    def make() -> str:
+        from .emit import emit
+
+        return emit(options.network, target=options.target, dtype=options.dtype, style=options.style)
+
+    text = network_text(options.network)
+    if text is None:
+        return _deliver(make(), options)
+    return _deliver(cached(("emit", text, options.target, options.dtype, options.style), make), options)
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -313,7 +313,7 @@ class _Module:
             )
             for h in self._helpers()
         }
-        buffering = Buffering(shapes, given, gradients, helpers)
+        buffering = Buffering(shapes, given, gradients, helpers, {i.size: self.names[i.size] for i in self.network.indices})
         rewritten = buffering.rewrite(statements)
         part = self._part_of(rewritten, self.equations, (), parameters)
         part["buffers"] = list(buffering.buffers)

@@ -15,6 +15,12 @@ def pytest_addoption(parser):
     parser.addoption("--sweep", action="store_true", help="run the long form of the sweeps")
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Tests neither read nor fill the cache of whoever runs them."""
+    monkeypatch.setenv("SYMBACKPROP_CACHE", "")
+
+
 @pytest.fixture
 def sweep(request):
     return request.config.getoption("--sweep")

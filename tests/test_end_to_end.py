@@ -337,3 +337,44 @@ def test_values_that_do_not_fit_are_told(tmp_path):
         assert word in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "p.html").exists()
+
+
+def test_a_second_run_takes_what_the_first_one_made(tmp_path):
+    """The cache is keyed by content: the same network again, another one not, and none where it is turned off."""
+    import os
+    import subprocess
+    import sys
+
+    home = tmp_path / "cache"
+
+    def emit_into(name, network, cache):
+        command = [sys.executable, "-X", "importtime", "-m", "symbackprop", "emit", network, "-o", str(tmp_path / name)]
+        environment = {**os.environ, "SYMBACKPROP_CACHE": cache}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment)
+        return "sympy" in done.stderr, (tmp_path / name).read_text(encoding="utf-8")
+
+    chain = "4 -> dense(3, softmax) -> cross_entropy"
+    first, source = emit_into("one.py", chain, str(home))
+    again, same = emit_into("two.py", chain, str(home))
+    other, different = emit_into("three.py", "4 -> dense(5, softmax) -> cross_entropy", str(home))
+    off, _ = emit_into("four.py", chain, "")
+    assert (first, again, other, off) == (True, False, True, True)
+    assert source == same != different
+    for path in home.iterdir():
+        path.write_bytes(b"\xff\xfe broken")
+    broken, repaired = emit_into("five.py", chain, str(home))
+    assert broken
+    assert repaired == source
+
+
+@pytest.mark.parametrize("what", ["training", "deriving"])
+def test_the_benchmarks_run(what):
+    """Not how fast: only that the documented command runs."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    command = [sys.executable, "-m", "tests.benchmarks", what, "--short"]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("small" if what == "training" else "depth") in done.stdout

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "symbackprop"
 LEVELS = (
     {"errors"},
     {"notation", "render", "parse", "catalogue", "files", "alike", "claim_files"},
-    {"chain", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees", "maths"},
+    {"cache", "chain", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees", "maths"},
     {"unicode_text", "latex", "numpy_text", "edits", "shapes"},
     {"mathml", "reader"},
     {"views"},
