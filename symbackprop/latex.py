@@ -47,7 +47,7 @@ GREEK = [
     "Psi",
     "Omega",
 ]
-_GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", [g for g in GREEK], strict=False)) | {"ℓ": "ell"}
+GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", [g for g in GREEK], strict=False)) | {"ℓ": "ell"}
 
 
 class LatexWriter(Writer):
@@ -200,8 +200,8 @@ def latex_index(name: str) -> str:
 def _letter(text: str) -> str:
     if text in GREEK:
         return f"\\{text}"
-    if text in _GREEK_LETTERS:
-        return f"\\{_GREEK_LETTERS[text]}"
+    if text in GREEK_LETTERS:
+        return f"\\{GREEK_LETTERS[text]}"
     if len(text) == 1 and text.isascii():
         return text
     return rf"\mathrm{{{''.join(map(_in_roman, text))}}}"
@@ -209,8 +209,8 @@ def _letter(text: str) -> str:
 
 def _in_roman(letter: str) -> str:
     """A letter inside a longer name: what no font is sure to have is written by its number."""
-    if letter in _GREEK_LETTERS:
-        return f"\\{_GREEK_LETTERS[letter]} "
+    if letter in GREEK_LETTERS:
+        return f"\\{GREEK_LETTERS[letter]} "
     return letter.replace("_", r"\_") if letter.isascii() else f"u{ord(letter):04X}"
 
 

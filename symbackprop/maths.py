@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from .errors import FormulaError, Source
-from .parse import MAX_DEPTH, MAX_DIGITS, MAX_LENGTH, Binary, Negate, Node, Number, Token
+from .maths_tokens import ACCENTS, FUNCTIONS, GREEK, HATTED, REDUCTIONS, STYLES, VULGAR, Piece, pieces_of
+from .parse import MAX_DEPTH, Binary, Negate, Node, Number
 
 
 @dataclass(frozen=True)
@@ -83,311 +84,6 @@ class Cases(Node):
     branches: tuple[tuple[Node, Node | None], ...]
 
 
-_GREEK = dict(
-    zip(
-        [
-            "alpha",
-            "beta",
-            "gamma",
-            "delta",
-            "epsilon",
-            "varepsilon",
-            "zeta",
-            "eta",
-            "theta",
-            "vartheta",
-            "iota",
-            "kappa",
-            "lambda",
-            "mu",
-            "nu",
-            "xi",
-            "pi",
-            "rho",
-            "sigma",
-            "tau",
-            "upsilon",
-            "phi",
-            "varphi",
-            "chi",
-            "psi",
-            "omega",
-            "Gamma",
-            "Delta",
-            "Theta",
-            "Lambda",
-            "Xi",
-            "Pi",
-            "Sigma",
-            "Phi",
-            "Psi",
-            "Omega",
-            "ell",
-        ],
-        [
-            "α",
-            "β",
-            "γ",
-            "δ",
-            "ε",
-            "ε",
-            "ζ",
-            "η",
-            "θ",
-            "θ",
-            "ι",
-            "κ",
-            "λ",
-            "μ",
-            "ν",
-            "ξ",
-            "π",
-            "ρ",
-            "σ",
-            "τ",
-            "υ",
-            "φ",
-            "φ",
-            "χ",
-            "ψ",
-            "ω",
-            "Γ",
-            "Δ",
-            "Θ",
-            "Λ",
-            "Ξ",
-            "Π",
-            "Σ",
-            "Φ",
-            "Ψ",
-            "Ω",
-            "ℓ",
-        ],
-        strict=True,
-    )
-)
-GREEK_NAMES = {v: k for k, v in reversed(_GREEK.items())}
-_SIGNS = {
-    "partial": "∂",
-    "nabla": "∇",
-    "sum": "∑",
-    "prod": "∏",
-    "cdot": "*",
-    "times": "*",
-    "ast": "*",
-    "odot": "⊙",
-    "circ": "⊙",
-    "oslash": "⊘",
-    "neq": "!=",
-    "ne": "!=",
-    "le": "<=",
-    "leq": "<=",
-    "ge": ">=",
-    "geq": ">=",
-    "lt": "<",
-    "gt": ">",
-    "top": "⊤",
-    "intercal": "⊤",
-    "prime": "'",
-    "lbrace": "(",
-    "rbrace": ")",
-    "lvert": "|",
-    "rvert": "|",
-    "vert": "|",
-    "lVert": "‖",
-    "rVert": "‖",
-    "Vert": "‖",
-    "|": "‖",
-    "{": "(",
-    "}": ")",
-    "lfloor": "⌊",
-    "rfloor": "⌋",
-    "cdots": "…",
-    "ldots": "…",
-    "dots": "…",
-}
-_UNICODE = {
-    "−": "-",
-    "–": "-",
-    "·": "*",
-    "⋅": "*",
-    "×": "*",
-    "∗": "*",
-    "⁄": "/",
-    "÷": "/",
-    "∘": "⊙",
-    "○": "⊙",
-    "≠": "!=",
-    "≤": "<=",
-    "≥": ">=",
-    "′": "'",
-    "’": "'",
-    "Σ": "∑",
-    "Π": "∏",
-    "√": "√",
-}
-_IGNORED = {
-    *[
-        ",",
-        ";",
-        ":",
-        "!",
-        "quad",
-        "qquad",
-        "left",
-        "right",
-        "displaystyle",
-        "textstyle",
-        "limits",
-        "nolimits",
-        "nonumber",
-        "notag",
-        "big",
-        "Big",
-        "bigg",
-        "Bigg",
-        "bigl",
-        "bigr",
-        "Bigl",
-        "Bigr",
-        "biggl",
-        "biggr",
-        "Biggl",
-        "Biggr",
-        "hspace",
-    ],
-    " ",
-    ">",
-}
-_STYLES = set(
-    [
-        "mathbf",
-        "boldsymbol",
-        "bm",
-        "mathcal",
-        "mathsf",
-        "mathit",
-        "mathrm",
-        "mathbb",
-        "text",
-        "textrm",
-        "textit",
-        "textbf",
-        "operatorname",
-        "vec",
-        "mbox",
-    ]
-)
-_ACCENTS = {"hat": "hat", "widehat": "hat", "bar": "bar", "overline": "bar", "tilde": "tilde", "widetilde": "tilde"}
-FUNCTION_WORDS = frozenset(
-    [
-        "exp",
-        "log",
-        "ln",
-        "sqrt",
-        "tanh",
-        "sinh",
-        "cosh",
-        "sech",
-        "coth",
-        "sin",
-        "cos",
-        "abs",
-        "sign",
-        "sgn",
-        "erf",
-        "max",
-        "min",
-        "diag",
-        "floor",
-        "tr",
-        "softmax",
-    ]
-)
-_FUNCTIONS = frozenset({*FUNCTION_WORDS, "Re"})
-_REDUCTIONS = {"∑": "sum", "∏": "prod", "sum": "sum", "mean": "mean", "prod": "prod", "max": "max", "min": "min"}
-_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ", "0123456789+-()ni")
-_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ᵢⱼₖₗₘₙₜₚₕₓₐₑₒᵣₛᵤᵥ", "0123456789+-ijklmntphxaeorsuv")
-_HATTED = {"ŷ": "y", "ĥ": "h", "ŝ": "s", "â": "a", "ê": "e", "ô": "o", "ŵ": "w", "ẑ": "z"}
-_VULGAR = {"½": Fraction(1, 2), "⅓": Fraction(1, 3), "¼": Fraction(1, 4), "⅔": Fraction(2, 3)}
-_SPECIAL = "⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱᵀ₀-₉₊₋ᵢⱼₖₗₘₙₜₚₕₓₐₑₒᵣₛᵤᵥ½⅓¼⅔𝟏"
-_LETTER = rf"(?:(?![{_SPECIAL}])[^\W\d_])"
-_TOKEN = re.compile(
-    r"(?P<space>\s+|\$|~)"
-    r"|(?P<command>\\(?:[A-Za-z]+\*?|.))"
-    r"|(?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-    rf"|(?P<name>{_LETTER}(?:{_LETTER}|[0-9]|_(?={_LETTER}|[0-9]))*)"
-    r"|(?P<raised>[⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱ]+)|(?P<lowered>[₀-₉₊₋ᵢⱼₖₗₘₙₜₚₕₓₐₑₒᵣₛᵤᵥ]+)"
-    r"|(?P<sign>\*\*|==|<=|>=|!=|\.\*|\.(?:T|sum|mean|dot|transpose)\b|:=|[½⅓¼⅔ᵀ𝟏]|[^\w\s]|_)"
-)
-
-
-@dataclass(frozen=True)
-class _Piece(Token):
-    """A token with its end."""
-
-    end: int = -1
-
-
-def _tokens(source: Source) -> Iterator[_Piece]:
-    text, at = source.whole, source.start
-    stop = len(text) if source.end is None else source.end
-    if stop - at > MAX_LENGTH:
-        raise FormulaError(f"a formula has at most {MAX_LENGTH:,} characters", source.place(at))
-    while at < stop:
-        match = _TOKEN.match(text, at, stop)
-        if match is None:
-            raise FormulaError(f"the character {text[at]!r} has no place in a formula", source.place(at))
-        kind, word, end = match.lastgroup or "", match.group(), match.end()
-        if kind == "command":
-            yield from _command(word[1:].rstrip("*") or "*", at, end)
-        elif kind == "number":
-            if len(word) > MAX_DIGITS or abs(float(word.lower().partition("e")[2] or 0)) > 300:
-                raise FormulaError("this number is too long or too large", source.place(at))
-            yield _Piece("number", word, at, end)
-        elif kind == "name":
-            yield from _names(word, at, end)
-        elif kind == "raised":
-            yield _Piece("sign", "^", at, at)
-            yield _Piece("script", word.translate(_RAISED), at, end)
-        elif kind == "lowered":
-            yield _Piece("sign", "_", at, at)
-            yield _Piece("script", word.translate(_LOWERED), at, end)
-        elif word in _VULGAR:
-            yield _Piece("vulgar", word, at, end)
-        elif word == "ᵀ":
-            yield from (_Piece("sign", "^", at, at), _Piece("sign", "⊤", at, end))
-        elif kind == "sign":
-            yield _Piece("sign", {"**": "^", ".*": "⊙"}.get(word) or _UNICODE.get(word, word), at, end)
-        at = end
-
-
-def _names(word: str, at: int, end: int) -> Iterator[_Piece]:
-    if word[0] in "∑ΣΠ∏" or word in ("Σ", "Π"):
-        yield _Piece("sign", _UNICODE.get(word[0], word[0]), at, at + 1)
-        if len(word) > 1:
-            # Σ_nk: the letters below
-            yield _Piece("sign", "_", at + 1, at + 1 + word[1:].startswith("_"))
-            yield _Piece("name", word[1:].lstrip("_"), at + len(word) - len(word[1:].lstrip("_")), end)
-    else:
-        yield _Piece("name", word, at, end)
-
-
-def _command(word: str, at: int, end: int) -> Iterator[_Piece]:
-    if word in _IGNORED or word in ("[", "]", "(", ")"):
-        return
-    if word in _SIGNS:
-        yield _Piece("sign", _SIGNS[word], at, end)
-    elif word in _GREEK:
-        yield _Piece("greek", _GREEK[word], at, end)
-    elif word in ("lbrack", "rbrack"):
-        yield _Piece("sign", "[" if word[0] == "l" else "]", at, end)
-    elif word in ("leftarrow", "gets"):
-        yield _Piece("sign", "=", at, end)
-    else:
-        yield _Piece("command", word, at, end)
-
-
 def read(source: Source, known: Collection[str], tight: bool = False) -> Node:
     """The tree of an expression; the whole text is consumed.
 
@@ -404,23 +100,23 @@ def read(source: Source, known: Collection[str], tight: bool = False) -> Node:
 class _Reader:
     def __init__(self, source: Source, known: Collection[str], tight: bool) -> None:
         self.source, self.known, self.tight = source, known, tight
-        self.pieces = [p for p in _tokens(source) if p.text != "&" or "cases" in source.text]
+        self.pieces = [p for p in pieces_of(source) if p.text != "&" or "cases" in source.text]
         stop = len(source.whole) if source.end is None else source.end
         last = source.start + len(source.whole[source.start : stop].rstrip())
-        self.pieces.append(_Piece("end", "", last, last))
+        self.pieces.append(Piece("end", "", last, last))
         self.next = 0
         self.depth = 0
         self.bars = 0
         self.is_flat = False  # whether a fraction could be read in two ways, such as 1/2m
 
     @property
-    def token(self) -> _Piece:
+    def token(self) -> Piece:
         return self.pieces[self.next]
 
     def ahead(self, *signs: str) -> bool:
         return self.token.kind == "sign" and self.token.text in signs
 
-    def take(self) -> _Piece:
+    def take(self) -> Piece:
         token = self.token
         if token.kind != "end":
             self.next += 1
@@ -692,7 +388,7 @@ class _Reader:
                 node = self.transposed(node)
             elif self.ahead("⊙"):
                 self.take()  # an element-wise power
-            elif self.token.kind == "command" and self.token.text in _STYLES:
+            elif self.token.kind == "command" and self.token.text in STYLES:
                 self.take()
                 self.expect("{", "after a change of type")
                 word = self.take()
@@ -715,7 +411,7 @@ class _Reader:
                 return self.decorated("𝟏", "", token.at)  # 1[z > 0]
             return Number(token.at, Fraction(token.text), end=token.end)
         if token.kind == "vulgar":
-            return Number(token.at, _VULGAR[token.text], end=token.end)
+            return Number(token.at, VULGAR[token.text], end=token.end)
         if token.kind == "name":
             return self.named(token)
         if token.kind == "greek":
@@ -746,7 +442,7 @@ class _Reader:
             case "∇":
                 return self.gradient(token)
             case "∑" | "∏":
-                return self.reduction(_REDUCTIONS[token.text], token.at)
+                return self.reduction(REDUCTIONS[token.text], token.at)
             case "√":
                 inside = self.primary()
                 return Call(token.at, Symbol(token.at, "sqrt"), (inside,), end=self.reached)
@@ -756,7 +452,7 @@ class _Reader:
                 self.next -= token.kind != "end"
                 raise self.error(f"expected a number, a name or a bracket, found {self.found()}")
 
-    def partial(self, token: _Piece) -> Node:
+    def partial(self, token: Piece) -> Node:
         order = 1
         if self.ahead("^"):
             self.take()
@@ -764,7 +460,7 @@ class _Reader:
             if not isinstance(exponent, Number):
                 raise self.error("the order of a derivative is a number", exponent.at)
             order = int(exponent.value)
-        if not self.begins_factor() and not (self.token.kind == "command" and self.token.text in _STYLES):
+        if not self.begins_factor() and not (self.token.kind == "command" and self.token.text in STYLES):
             return Differential(token.at, None, order, end=self.reached)
         operand = self.factor()
         node = Differential(token.at, operand, order, end=self.reached)
@@ -774,7 +470,7 @@ class _Reader:
             case _:
                 return self._with_power(node)
 
-    def gradient(self, token: _Piece) -> Node:
+    def gradient(self, token: Piece) -> Node:
         self.expect("_", "after ∇: ∇_W L")
         if self.ahead("{"):
             self.take()
@@ -789,7 +485,7 @@ class _Reader:
 
     # ------------------------------------------------------------------ names
 
-    def named(self, token: _Piece) -> Node:
+    def named(self, token: Piece) -> Node:
         word = token.text
         if word in ("np", "jnp", "torch", "numpy") and self.ahead("."):
             self.take()
@@ -801,8 +497,8 @@ class _Reader:
         if (joint := re.fullmatch(r"(sum|mean|prod|max|min)_(\w+)", word)) and word not in self.known:
             letters = tuple(Symbol(token.at, c) for c in joint[2])
             return self._body(joint[1], letters, None, None, token.at)
-        if word in _HATTED:
-            return self.decorated(_HATTED[word], "hat", token.at)
+        if word in HATTED:
+            return self.decorated(HATTED[word], "hat", token.at)
         parts = self.segments(word)
         at = token.at
         if len(parts) > 1:
@@ -840,7 +536,7 @@ class _Reader:
 
     def is_known(self, word: str, whole: bool = True) -> bool:
         """Whether a word is a name, with or without a number or a subscript behind it."""
-        if word in self.known or word in _FUNCTIONS:
+        if word in self.known or word in FUNCTIONS:
             return True
         if whole and word[0] in "d∂Δδ" and len(word) > 1 and (self.is_known(word[1:]) or word[1:] in ("L", "C", "E", "J")):
             return True
@@ -850,7 +546,7 @@ class _Reader:
     def _split_symbol(self, word: str, at: int, end: int) -> Symbol:
         return Symbol(at, word, end=end)
 
-    def command(self, token: _Piece) -> Node:
+    def command(self, token: Piece) -> Node:
         word = token.text
         if word in ("frac", "tfrac", "dfrac", "cfrac"):
             above = self.braced()
@@ -859,33 +555,33 @@ class _Reader:
         if word == "sqrt":
             inside = self.braced()
             return Call(token.at, Symbol(token.at, "sqrt"), (inside,), end=self.reached)
-        if word in _ACCENTS:
+        if word in ACCENTS:
             return self.accented(token)
         if word == "mathbb" and self.ahead("{") and self.pieces[self.next + 1].text == "1":
             self.next += 3
             return self.decorated("𝟏", "", token.at)
-        if word in _STYLES:
+        if word in STYLES:
             return self.styled(token)
         if word == "begin":
             return self.cases(token)
-        if word in _FUNCTIONS or word == "ln":
+        if word in FUNCTIONS or word == "ln":
             if word in ("max", "min") and self.ahead("_"):
                 return self.reduction(word, token.at)
             return self.decorated(word, "", token.at)
         raise self.error(f"the command \\{word} is not understood", token.at)
 
-    def accented(self, token: _Piece) -> Node:
+    def accented(self, token: Piece) -> Node:
         inner = self.braced()
         if not isinstance(inner, Symbol):
             raise self.error("an accent belongs to one name", token.at)
         if self.scripts_follow():
-            return self.decorated(inner.name, _ACCENTS[token.text], token.at, inner)
-        return replace(inner, accent=_ACCENTS[token.text], at=token.at, end=self.reached)
+            return self.decorated(inner.name, ACCENTS[token.text], token.at, inner)
+        return replace(inner, accent=ACCENTS[token.text], at=token.at, end=self.reached)
 
     def scripts_follow(self) -> bool:
         return self.ahead("_", "^", "'", "[", "(")
 
-    def styled(self, token: _Piece) -> Node:
+    def styled(self, token: Piece) -> Node:
         """`\\mathbf{W}`, `\\mathrm{net}`, `\\operatorname{mean}_i`: one name whatever its letters."""
         self.expect("{", f"after \\{token.text}")
         if self.token.kind in ("greek", "command"):
@@ -909,8 +605,8 @@ class _Reader:
             raise self.error(f"'{text}' is not a name", start)
         primes = len(word) - len(word.rstrip("'"))
         word = word.rstrip("'")
-        if word in _REDUCTIONS and self.ahead("_"):
-            return self.reduction(_REDUCTIONS[word], token.at)
+        if word in REDUCTIONS and self.ahead("_"):
+            return self.reduction(REDUCTIONS[word], token.at)
         return self.decorated(word, "", token.at, Symbol(token.at, word, primes=primes))
 
     def braced(self) -> Node:
@@ -927,20 +623,20 @@ class _Reader:
         token = self.token
         if token.kind == "number" and len(token.text) > 1 and token.text.isdecimal():
             # \frac12
-            self.pieces[self.next] = _Piece("number", token.text[1:], token.at + 1, token.end)
+            self.pieces[self.next] = Piece("number", token.text[1:], token.at + 1, token.end)
             return Number(token.at, Fraction(token.text[0]), end=token.at + 1)
         if token.kind == "name" and len(token.text) > 1:
             # \frac1m, \hat yz, \hat y_k
-            rest = [_Piece("sign", "_", token.at + 1, token.at + 2)] if token.text[1] == "_" else []
+            rest = [Piece("sign", "_", token.at + 1, token.at + 2)] if token.text[1] == "_" else []
             start = token.at + 1 + len(rest)
-            self.pieces[self.next : self.next + 1] = [*rest, _Piece("name", token.text[1:].lstrip("_"), start, token.end)]
+            self.pieces[self.next : self.next + 1] = [*rest, Piece("name", token.text[1:].lstrip("_"), start, token.end)]
             return Symbol(token.at, token.text[0], end=token.at + 1)
         if token.kind in ("name", "greek"):
             self.take()
             return Symbol(token.at, token.text, end=token.end)
         return self.primary()
 
-    def cases(self, token: _Piece) -> Node:
+    def cases(self, token: Piece) -> Node:
         self.expect("{", "after \\begin")
         kind = self.take()
         self.expect("}", "to close the group")
@@ -1023,7 +719,7 @@ class _Reader:
         return self.call(symbol)
 
     def takes_indices(self, symbol: Symbol) -> bool:
-        return symbol.name not in ("mean", "sum") and symbol.name not in _FUNCTIONS
+        return symbol.name not in ("mean", "sum") and symbol.name not in FUNCTIONS
 
     def call(self, symbol: Symbol) -> Node:
         is_function = self.is_function(symbol)
@@ -1034,7 +730,7 @@ class _Reader:
             self.take()
             self.listed(")")  # what the loss is a function of
             return replace(symbol, end=self.reached)
-        if symbol.name in _FUNCTIONS and symbol.name not in self.known_arrays and self.begins_factor():
+        if symbol.name in FUNCTIONS and symbol.name not in self.known_arrays and self.begins_factor():
             raised = symbol.raised
             argument = self.factor()
             node: Node = Call(symbol.at, replace(symbol, raised=None), (argument,), end=self.reached)
@@ -1072,7 +768,7 @@ class _Reader:
     known_arrays: Collection[str] = ()
 
     def is_function(self, symbol: Symbol) -> bool:
-        return symbol.name in _FUNCTIONS or (self.callable is not None and self.callable(symbol))
+        return symbol.name in FUNCTIONS or (self.callable is not None and self.callable(symbol))
 
     callable: Callable[[Symbol], bool] | None = None  # whether a symbol is a function of the network
 
@@ -1111,7 +807,7 @@ class _Reader:
     def _script_indices(self, text: str, at: int) -> tuple[tuple[Node, ...], str]:
         """The indices that a subscript stands for, and its letters as text."""
         plain = re.sub(r"\\(?:mathrm|text|mathit|operatorname|mathbf)\s*\{([^{}]*)\}", r"\1", text)
-        plain = re.sub(r"\\([A-Za-z]+)", lambda m: _GREEK.get(m[1], ""), plain)
+        plain = re.sub(r"\\([A-Za-z]+)", lambda m: GREEK.get(m[1], ""), plain)
         plain = re.sub(r"(?<=[^\W\d_])_\{?(\d+)\}?", r"\1", plain)  # h_{2} is a letter with a number
         compact = re.sub(r"[\s{}_]", "", plain)
         parts = re.split(r",", plain) if "," in plain else [plain]
@@ -1212,8 +908,8 @@ class _Reader:
                 self.take()
                 self.next -= 1
                 self.pieces[self.next - 1 : self.next + 1] = [
-                    _Piece("sign", "^", piece.at, piece.at),
-                    _Piece("sign", "⊤", piece.at, self.pieces[self.next].end),
+                    Piece("sign", "^", piece.at, piece.at),
+                    Piece("sign", "⊤", piece.at, self.pieces[self.next].end),
                 ]
                 self.next -= 1
                 return replace(symbol, layer=inner)

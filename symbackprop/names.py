@@ -20,7 +20,8 @@ from .differentiate import partial, resolve
 from .errors import FormulaError, NetworkError, Source
 from .functions import catalogue_functions
 from .lower import BUILT_IN, Lowering, Scope
-from .maths import GREEK_NAMES, Symbol
+from .maths import Symbol
+from .maths_tokens import GREEK_NAMES
 from .notation import (
     Call,
     Derivation,
@@ -304,6 +305,13 @@ class Names:
     def _arrays(self, s: Symbol, reading: Reading | None) -> Iterator[Meaning]:
         if self.is_optimiser:
             yield from self._states(s)
+            return
+        if s.accent == "tilde":
+            # \\tilde c is c_tilde, in an LSTM the candidate g; never c itself
+            plain = replace(s, accent="")
+            yield from self._by_base(plain, f"{s.name}_tilde", self.layer_number(s.layer, reading), None, reading)
+            if s.name in ("c", "C"):
+                yield from self._synonyms(replace(plain, name="g"), None, None, reading)
             return
         if s.accent == "hat":
             yield from self._hatted(s)
