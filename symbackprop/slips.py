@@ -7,7 +7,6 @@ that has a name, or the claim is what the chain rule gives with one step left ou
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,16 +29,12 @@ from .judge import Case, Judge, Outcome, Subject
 from .names import Reading
 from .notation import Call, Derivation, Element, Equation, Network, Step, Term, index, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node
+from .ratios import CLOSE, TRIES, constant_ratio, constants_of, is_plausible, named_ratio, tries_for
 from .shapes import reshaped
 from .tabulate import Table, tree_of
 from .trees import names_in, nodes_of, renamed_tree
 from .variants import variants
 from .write import Writer
-
-TRIES = (
-    4000  # changed claims of a small network in the search for one cause: a count and no clock, so that verdicts are repeatable
-)
-_CLOSE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -111,73 +106,7 @@ def array_cause(judge: Judge, case: Case, values: Sequence[np.ndarray]) -> str |
     return found.words if found is not None else None
 
 
-# ---------------------------------------------------------------------- constants
-
-
-def _named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point]) -> tuple[str, str] | None:
-    """Claim over truth as a sign, a factor 2 and a size, in symbols and words; the words are empty for 1."""
-    names = judge.names
-    batch = names.network.batch
-    sizes = list(dict.fromkeys(i.size for i in names.network.indices))
-    if batch is not None:
-        sizes.sort(key=lambda s: s != names.size_of[batch])
-    options: list[tuple[str, str, Callable[[Point], float]]] = [("", "", lambda _: 1.0)]
-    for s in sizes:
-        mean = (
-            "a sum where the loss is a mean" if batch is not None and s == names.size_of[batch] else "a sum where a mean belongs"
-        )
-        options.append((s, f"the factor 1/{s} is missing: {mean}", lambda p, s=s: float(p.by_size[s])))
-        twice = ": averaged twice, or a mean where a sum belongs"
-        options.append((f"1/{s}", f"there is a factor 1/{s} too many{twice}", lambda p, s=s: 1.0 / p.by_size[s]))
-    numbers = (
-        (1, ""),
-        (2, "there is a factor 2 too many"),
-        (0.5, "a factor 2 is missing"),
-        (4, "there is a factor 4 too many"),
-        (0.25, "a factor 4 is missing"),
-    )
-    for text, value in _constants(judge):
-        options.append((text, f"there is a factor {text} too many", lambda _, v=value: v))
-        options.append((f"1/({text})", f"the factor {text} is missing", lambda _, v=value: 1 / v))
-    signs = ((1, ""), (-1, "the sign is the other way round"))
-    for (sign, said), (number, factor), (text, size, value) in sorted(
-        itertools.product(signs, numbers, options), key=lambda o: (bool(o[0][1]) + bool(o[1][1]) + bool(o[2][1]), bool(o[2][1]))
-    ):
-        if all(abs(r - sign * number * value(p)) < 1e-8 * max(abs(r), 1e-30) for r, p in zip(ratios, points, strict=True)):
-            words = ", and ".join(filter(None, (said, factor, size)))
-            return _symbolic(sign, number, text), words
-    return None
-
-
-def _constants(judge: Judge) -> list[tuple[str, float]]:
-    """The numbers in a network's equations that could have been lost: 1/sqrt(d), a regulariser's weight."""
-    found: dict[str, float] = {}
-    for e in judge.names.network.equations:
-        for t in e.terms:
-            for product in t.body.atoms(sympy.Mul) | {t.body}:
-                numbers = [f for f in sympy.Mul.make_args(product) if f.is_number]
-                c = sympy.Mul(*numbers)
-                value = abs(float(c)) if c.is_number and c.is_finite else 1.0
-                if value and value not in (1.0, 2.0, 0.5, 4.0, 0.25) and 1e-6 < value < 1e6:
-                    found[Writer().expression(abs(c))] = value
-    return list(found.items())
-
-
-def _symbolic(sign: int, number: float, size: str) -> str:
-    head = {0.5: "1/2", 0.25: "1/4"}.get(number, str(int(number)) if number >= 1 else str(number))
-    if not size:
-        return ("-" if sign < 0 else "") + head
-    if head != "1":
-        return ("-" if sign < 0 else "") + (f"{head}*{size}" if "/" not in size else f"{head}{size[1:]}")
-    return ("-" if sign < 0 else "") + size
-
-
 # ---------------------------------------------------------------------- the search
-
-
-def tries_for(point: Point) -> int:
-    """How many changed claims are tried: fewer where arrays are large."""
-    return max(200, min(TRIES, TRIES * 2000 // max(point.work, 1)))
 
 
 class _Diagnosis:
@@ -243,19 +172,19 @@ class _Diagnosis:
     def named(self, tree: Node | None) -> tuple[str, str] | None:
         """The name of what a tree is off by, at all points; words are empty where it is right."""
         first = self._ratio(tree, 0)
-        if first is None or not (_is_plausible(first, self.points[0]) or self._is_constant_ratio(first)):
+        if first is None or not (is_plausible(first, self.points[0]) or self._is_constant_ratio(first)):
             return None
         ratios = [first, *(self._ratio(tree, k) for k in range(1, len(self.points)))]
         if any(r is None for r in ratios):
             return None
-        return _named_ratio(self.judge, ratios, self.points)  # type: ignore[arg-type]
+        return named_ratio(self.judge, ratios, self.points)  # type: ignore[arg-type]
 
     def _is_constant_ratio(self, ratio: float) -> bool:
         return any(abs(abs(ratio) - v) < 1e-6 * v or abs(abs(ratio) * v - 1) < 1e-6 for v in self._numbers)
 
     @cached_property
     def _numbers(self) -> list[float]:
-        return [n * v for _, v in _constants(self.judge) for n in (0.5, 1.0, 2.0)]
+        return [n * v for _, v in constants_of(self.judge) for n in (0.5, 1.0, 2.0)]
 
     def plain_ratio(self) -> str | None:
         """Claim over truth where that is one number without a name."""
@@ -543,7 +472,7 @@ class _Diagnosis:
                         for k, (t, c) in enumerate(zip(self.targets, self.claimed, strict=True))
                     ]
                     if all(
-                        np.abs(g).max() <= _CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)
+                        np.abs(g).max() <= CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)
                     ):
                         missing = [self._path(steps[n]) for n in chosen]
                         if scale == 1.0:
@@ -575,7 +504,7 @@ class _Diagnosis:
                     t - c - sum(values[n][k] for n in chosen)  # type: ignore[operator]
                     for k, (t, c) in enumerate(zip(self.targets, self.claimed, strict=True))
                 ]
-                if all(np.abs(g).max() <= _CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)):
+                if all(np.abs(g).max() <= CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)):
                     texts = [text_of(trees[n], self.material) for n in chosen]
                     return Found(f"a path is missing: the term{'s' if count > 1 else ''} {' and '.join(texts)}")
         return None
@@ -718,10 +647,10 @@ class _Diagnosis:
             except (SymbackpropError, ValueError, KeyError):
                 return None
             ratio = constant_ratio(self.claimed[k], value, self.masks[k])
-            if ratio is None or not _is_plausible(ratio, point):
+            if ratio is None or not is_plausible(ratio, point):
                 return None
             ratios.append(ratio)
-        return _named_ratio(self.judge, ratios, self.points)
+        return named_ratio(self.judge, ratios, self.points)
 
     # ------------------------------------------------------------------ factors by their powers
 
@@ -841,34 +770,6 @@ class _Diagnosis:
             except SymbackpropError:
                 return None
         return None
-
-
-def constant_ratio(value: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float | None:
-    """The one number by which a value is the truth, or None."""
-    if not np.all(np.isfinite(value)):
-        return None
-    shape = np.broadcast_shapes(value.shape, truth.shape)
-    if shape != truth.shape and value.size > truth.size:
-        return None
-    norm = float(np.vdot(truth, truth)) if value.shape == truth.shape and mask is None else -1.0
-    if norm < 0:
-        value, truth = np.broadcast_arrays(value, truth)
-        if mask is not None:
-            value, truth = value[np.broadcast_to(mask, shape)], truth[np.broadcast_to(mask, shape)]
-        norm = float(np.vdot(truth, truth))
-    if norm == 0:
-        return None
-    ratio = float(np.vdot(value, truth)) / norm
-    if ratio == 0 or not math.isfinite(ratio):
-        return None
-    gap = np.abs(value - ratio * truth).max()
-    return ratio if gap <= _CLOSE * abs(ratio) * np.abs(truth).max() else None
-
-
-def _is_plausible(ratio: float, point: Point) -> bool:
-    """Whether a ratio is a product of 2 and one size, roughly: a cheap test before the exact one."""
-    sizes = {1, *point.by_size.values()}
-    return any(abs(abs(ratio) - n * v) < 1e-6 * abs(ratio) for n in (0.25, 0.5, 1, 2, 4) for s in sizes for v in (s, 1 / s))
 
 
 def _is_plain_derivative(tree: Node, names: Any) -> bool:
