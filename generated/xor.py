@@ -563,7 +563,10 @@ class Trainer:
 
     def step(self, X, Y):
         """One update on a batch; returns its loss before the update."""
-        x, y = self._checked(X, Y)
+        return self._step(*self._checked(X, Y))
+
+    def _step(self, x, y):
+        """One update on arrays that were checked before."""
         buffers = self._buffers.setdefault(tuple([a.shape for a in x]), [])
         value = _train(self.params, self._grads, buffers, *x, *y)
         eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
@@ -584,7 +587,8 @@ def _flat(shapes, dtype):
 
 
 def _rows(arrays, shapes, rows):
-    return {key: a[rows] if None in shape else a for (key, shape), a in zip(shapes.items(), arrays)}
+    """Some of the examples, of the arrays that have such."""
+    return [a[rows] if None in shape else a for shape, a in zip(shapes.values(), arrays)]
 
 
 def fit(
@@ -644,7 +648,7 @@ def fit(
         weighted = 0.0
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch_loss = trainer.step(_rows(x, INPUTS, rows), _rows(y, TARGETS, rows))
+            batch_loss = trainer._step(_rows(x, INPUTS, rows), _rows(y, TARGETS, rows))
             weighted += batch_loss * len(rows)
         record = {"epoch": epoch, "loss": weighted / len(order)}
         if validation is not None:
