@@ -165,7 +165,7 @@ def clean(expr: Expr) -> Expr:
     forms = [expr]
     try:
         cancelled = rationally(expr, "cancel")
-        forms += [cancelled, rationally(cancelled, "terms"), rationally(cancelled, "factor")]
+        forms += [cancelled, rationally(cancelled, "terms"), rationally(cancelled, "factor"), rationally(expr, "factor")]
     except sympy.PolynomialError:
         return expr
     # The poles count first of all; among equals a product, then the earlier form.

@@ -48,7 +48,8 @@ class _Opaque(Exception):
 class Buffering:
     """Rewrites statements in order; `shapes` are those of arrays by their Python names, a scalar's is empty.
 
-    `given` are the names that exist before (parameters, inputs), `outputs` those whose arrays the caller keeps (gradients).
+    `given` are the names that exist before (parameters, inputs), `outputs` those whose arrays the caller keeps (gradients),
+    `kept` those that are returned: nothing later is written over them.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Buffering:
         outputs: Iterable[str],
         helpers: Mapping[str, Helper],
         sizes: Mapping[str, str] | None = None,
+        kept: Iterable[str] = (),
     ) -> None:
         self.shapes = dict(shapes)
+        self.kept = set(kept)
         self.given, self.outputs = set(given), set(outputs)
         self.helpers = helpers
         self.sizes = dict(sizes or {})  # the Python name of each size
@@ -78,15 +81,12 @@ class Buffering:
         """The statements with buffers."""
         reads = [self._names(s) for s in statements]
         self._taken |= set[str]().union(*reads, [s.name for s in statements])
-        last: dict[str, int] = {}
-        for k, names in enumerate(reads):
-            for n in names:
-                last[n] = k
+        last = {n: k for k, names in enumerate(reads) for n in names if n not in self.kept}
         result: list[Statement] = []
         for k, s in enumerate(statements):
-            result.append(replace(s, lines=tuple(self._statement(s, reads[k], {n for n in reads[k] if last[n] == k}))))
+            result.append(replace(s, lines=tuple(self._statement(s, reads[k], {n for n in reads[k] if last.get(n) == k}))))
             for n in reads[k]:
-                if last[n] == k:
+                if last.get(n) == k:
                     self._release(n)
         return result
 

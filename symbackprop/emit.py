@@ -313,7 +313,9 @@ class _Module:
             )
             for h in self._helpers()
         }
-        buffering = Buffering(shapes, given, gradients, helpers, {i.size: self.names[i.size] for i in self.network.indices})
+        sizes = {i.size: self.names[i.size] for i in self.network.indices}
+        kept = [self.names[n] for n, _, _ in self.network.averages]
+        buffering = Buffering(shapes, given, gradients, helpers, sizes, kept)
         rewritten = buffering.rewrite(statements)
         part = self._part_of(rewritten, self.equations, (), parameters)
         part["buffers"] = list(buffering.buffers)
