@@ -61,8 +61,9 @@ class Layers(Assembly):
     unit_letters: frozenset[str] = frozenset()  # of layers with units, given out before
 
     def _own_letter(self, letter: str, count: int) -> str:
-        """The letter of a layer with its number: h2 may be the units of another layer, not the heads of layer 2."""
-        name = f"{letter}{count}"
+        """The letter of a layer with its number: h2 may be the units of another layer, not the heads of layer 2: j2 then."""
+        numbered = any(u[:1] == letter and u[1:].isdigit() for u in self.unit_letters)
+        name = f"{'j' if numbered else letter}{count}"  # the same in all blocks; no layer of the catalogue has a letter j
         while name in self.unit_letters:
             name = letter + name
         return name
