@@ -138,7 +138,7 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
         left = f"{left}_{{{own}}}" if latex else f"{left}[{own}]"
         if latex and "frac" in left:
             return None
-    writer = (_Latex if latex else _Text)(styled)
+    writer = (_Latex if latex else _Derivatives)(styled)
     writer.jacobians = {j.name: (of, wrt, j) for (of, wrt), j in names.jacobians.items()}
     writer.axes = names.axes
     if latex:
@@ -170,10 +170,6 @@ class _Derivatives(Writer):
 
     def quotient(self, of: str, wrt: str) -> str:
         return f"∂{of}/∂{wrt}"
-
-
-class _Text(_Derivatives, Writer):
-    pass
 
 
 class _Latex(_Derivatives, LatexWriter):

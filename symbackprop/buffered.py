@@ -48,14 +48,13 @@ class _Opaque(Exception):
 class Buffering:
     """Rewrites statements in order; `shapes` are those of arrays by their Python names, a scalar's is empty.
 
-    `given` are the names that exist before (parameters, inputs), `outputs` those whose arrays the caller keeps (gradients),
-    `kept` those that are returned: nothing later is written over them.
+    `outputs` are the names whose arrays the caller keeps (gradients), `kept` those that are returned: nothing later is written
+    over them.
     """
 
     def __init__(
         self,
         shapes: Mapping[str, Shape],
-        given: Iterable[str],
         outputs: Iterable[str],
         helpers: Mapping[str, Helper],
         sizes: Mapping[str, str] | None = None,
@@ -63,7 +62,7 @@ class Buffering:
     ) -> None:
         self.shapes = dict(shapes)
         self.kept = set(kept)
-        self.given, self.outputs = set(given), set(outputs)
+        self.outputs = set(outputs)
         self.helpers = helpers
         self.sizes = dict(sizes or {})  # the Python name of each size
         self._ones: set[str] = set()  # sizes for which there is a vector of ones
@@ -219,7 +218,7 @@ class Buffering:
 
     def _shape_of_call(self, node: ast.Call) -> Shape:
         match node.func:
-            case ast.Attribute(value=ast.Name(id="np"), attr=name) if name in _UFUNCS or name == "where":
+            case ast.Attribute(value=ast.Name(id="np"), attr=name) | ast.Name(id=name) if self._is_elementwise(node.func, name):
                 shape: Shape = ()
                 for a in node.args:
                     shape = _broadcast(shape, self._shape(a))
@@ -231,13 +230,11 @@ class Buffering:
             case ast.Attribute(value=value, attr="transpose"):
                 own = self._shape(value)
                 return tuple(own[_number(a)] for a in node.args)
-            case ast.Name(id=name) if name in self.helpers:
-                shape = ()
-                for a in node.args:
-                    shape = _broadcast(shape, self._shape(a))
-                return shape
             case _:
                 raise _Opaque
+
+    def _is_elementwise(self, function: ast.expr, name: str) -> bool:
+        return name in self.helpers if isinstance(function, ast.Name) else name in _UFUNCS or name == "where"
 
     # ------------------------------------------------------------------ values
 

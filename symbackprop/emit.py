@@ -302,8 +302,6 @@ class _Module:
         shapes |= {self.names[i.size]: () for i in self.network.indices}
         shapes |= {self.names[n]: () for n, _ in self.network.constants}
         gradients = {self.names[self.derivation.adjoints[w]] for w in self.derivation.wrt}
-        roles = ("parameter", "input", "target", "noise")
-        given = {self.names[a.name] for a in self.network.arrays if a.role in roles}
         helpers = {
             h["name"]: Helper(
                 tuple(a.partition("=")[0] for a in h["arguments"].split(", ")),
@@ -315,7 +313,7 @@ class _Module:
         }
         sizes = {i.size: self.names[i.size] for i in self.network.indices}
         kept = [self.names[n] for n, _, _ in self.network.averages]
-        buffering = Buffering(shapes, given, gradients, helpers, sizes, kept)
+        buffering = Buffering(shapes, gradients, helpers, sizes, kept)
         rewritten = buffering.rewrite(statements)
         part = self._part_of(rewritten, self.equations, (), parameters)
         part["buffers"] = list(buffering.buffers)

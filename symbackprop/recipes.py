@@ -50,7 +50,7 @@ def plan_optimiser(row: catalogue.Optimiser, fast: bool = True) -> dict[str, Any
     arrays = ("w", "g", *row.state)
     scalars = ("eta", "t", *(names[k] for k in row.constants))
     shapes = {**dict.fromkeys(arrays, ("P",)), **dict.fromkeys(scalars, ())}
-    buffering = Buffering(shapes, arrays, ("w", *row.state), {})
+    buffering = Buffering(shapes, ("w", *row.state), {})
     statements: list[Statement] = []
     for text, left, right in update_equations(row):
         # Of the weights only what is subtracted is an array of its own.
