@@ -15,6 +15,8 @@ from .buffered import Buffering, Helper
 from .derive import FOLDED_TO, derive
 from .errors import EmitError, suggest
 from .functions import catalogue_functions
+from .loop_text import LoopWriter
+from .loops import Loops
 from .notation import (
     Array,
     Call,
@@ -31,13 +33,13 @@ from .notation import (
 )
 from .numpy_text import Names, NumpyWriter
 from .plan import Planner, Statement
-from .recipes import number_text, plan_optimiser, plan_schedule
+from .recipes import loop_optimiser, number_text, plan_optimiser, plan_schedule
 from .render import render
 from .stabilise import share, stabilise, stable_function
 from .views import shapes_of
 from .write import Style, Writer, style_of
 
-TARGETS = ("numpy",)
+TARGETS = ("numpy", "numba")
 STYLES = ("fast", "plain")
 _BLOCK = 32768
 # Names that the emitted module itself uses.
@@ -91,6 +93,10 @@ _RESERVED = [
 ]
 
 
+# Names that a compiled training pass uses besides.
+_OF_LOOPS = ("numba", "njit", "weights", "gradient", "space", "whole", "real", "at", "total", "best", "value")
+
+
 def emit(
     derivation: Derivation | Network | str | Path | Mapping[str, Any],
     target: str = "numpy",
@@ -113,13 +119,16 @@ def emit(
         raise EmitError(f"the style is {' or '.join(STYLES)}, not '{style}'")
     if not isinstance(derivation, Derivation):
         derivation = derive(derivation)
-    return render("module.py", _Module(derivation, dtype, dict(sizes or {}), style).data())
+    return render("module.py", _Module(derivation, dtype, dict(sizes or {}), style, target).data())
 
 
 class _Module:
-    def __init__(self, derivation: Derivation, dtype: str, sizes: Mapping[str, int], style: str = "fast") -> None:
+    def __init__(
+        self, derivation: Derivation, dtype: str, sizes: Mapping[str, int], style: str = "fast", target: str = "numpy"
+    ) -> None:
         self.derivation = derivation
-        self.fast = style == "fast"
+        self.compiled = target == "numba"
+        self.fast = style == "fast" and not self.compiled
         self.network = derivation.network
         self.dtype = dtype
         self.arrays = {a.name: a for a in self.network.arrays}
@@ -148,7 +157,7 @@ class _Module:
         everything = (*self.network.equations, *derivation.equations)
         stable = stabilise(everything, self.functions, [*names, *derivation.adjoints.values()])
         self.equations = share(self._needed(stable), names)
-        self.names = Names(_RESERVED)
+        self.names = Names([*_RESERVED, *(_OF_LOOPS if self.compiled else ())])
         for a in self.network.arrays:
             _ = self.names[a.name]
         shapes = shapes_of(self.network, self.equations)
@@ -191,6 +200,7 @@ class _Module:
             "noise": {"sizes": self._size_lines([], (), self._noise_shapes())},
         }
         parts["train"] = self._train_part(parts, names) if self.fast else {"buffers": [], "statements": []}
+        loops = self._loops() if self.compiled else None
         writer, forward_writer = Writer(self.style), Writer(style_of(network))
         defaults = network.training
         optimizer = str(defaults.get("optimizer", "momentum"))
@@ -234,12 +244,15 @@ class _Module:
             "parts": parts,
             "block": _BLOCK,
             "fast": self.fast,
+            "loops": loops,
             "kept_forward": [self.names[n] for n in kept_forward],
             "kept_loss": [self.names[n] for n in kept_loss],
             "loss": self.names[network.loss],
             "prediction": self.names[network.prediction] if network.prediction else None,
             "gradients": [(w, self.names[derivation.adjoints[w]]) for w in derivation.wrt],
-            "optimizers": [plan_optimiser(o, self.fast) for o in catalogue.OPTIMISERS.values()],
+            "optimizers": [
+                loop_optimiser(o) if self.compiled else plan_optimiser(o, self.fast) for o in catalogue.OPTIMISERS.values()
+            ],
             "schedules": [plan_schedule(s) for s in catalogue.SCHEDULES.values()],
             "defaults": {
                 "epochs": int(defaults.get("epochs", 100)),
@@ -318,6 +331,40 @@ class _Module:
         part = self._part_of(rewritten, self.equations, (), parameters)
         part["buffers"] = list(buffering.buffers)
         return part
+
+    def _loops(self) -> dict[str, Any]:
+        """One pass for training as loops for a compiler."""
+        arrays = {a.name: a for a in self.network.arrays}
+        gradients = [self.derivation.adjoints[w] for w in self.derivation.wrt]
+        averages = [n for n, _, _ in self.network.averages]
+        wanted = _closure({self.network.loss, *gradients, *averages}, self.equations)
+        equations = [e for e in self.equations if e.name in wanted]
+        whole = data_indices(equations) | {e.name for e in equations if e.terms and e.terms[0].reduce == "argmax"}
+        data = [a for a in self.network.arrays if a.role in ("input", "noise", "target")]
+        scalars = {n: f"{self.names[n]}[0]" for n in (*self.derivation.wrt, *gradients)}
+        scalars |= {a.name: f"{self.names[a.name]}[()]" for a in data}
+        scalars |= {n: f"real({self.names[n]})" for n, _ in self.network.constants}
+        planner = self.planner
+        writer = LoopWriter(self.names, planner.style, planner.shapes, self.functions, whole, scalars)
+        given = {a.name for a in data} | set(self.derivation.wrt) | set(gradients)
+        taken = {*arrays, *(e.name for e in self.equations)}
+        program = Loops(writer, planner.formula, self.numbers, given, taken).program(equations, averages)
+        words = _words(" ".join(program.lines)) | {s for _, shape, _ in program.arrays for s in shape}
+        words |= {self.names[s] for w in self.derivation.wrt for s in self._shape(w)}
+        used = [i.size for i in self.network.indices if self.names[i.size] in words]
+        known = [(self.names[s], self.numbers[s]) for s in dict.fromkeys(used) if self.numbers[s] is not None]
+        unknown = [s for s in dict.fromkeys(used) if self.numbers[s] is None]
+        return {
+            "known": known,
+            "unknown": [self.names[s] for s in unknown],
+            "sizes": self._size_lines([], equations, unknown),
+            "weights": [(self.names[w], [self.names[s] for s in self._shape(w)]) for w in self.derivation.wrt],
+            "gradients": [self.names[g] for g in gradients],
+            "arrays": [(n, shape, room) for n, shape, room in program.arrays],
+            "rooms": list(program.rooms.items()),
+            "whole": program.whole,
+            "lines": program.lines,
+        }
 
     def _like_parameter(self, statement: Statement) -> Statement:
         """A derivative that is zero has the shape of its parameter."""

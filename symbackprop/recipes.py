@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import sympy
@@ -10,13 +11,15 @@ from sympy import Expr
 from . import catalogue
 from .buffered import Buffering
 from .errors import Source
+from .loop_text import LoopWriter
 from .lower import Lowering, Scope
-from .notation import Element
+from .notation import Element, elements_of
 from .numpy_text import Names, NumpyWriter
 from .parse import Name, parse_definition, parse_expression
 from .plan import Statement
 from .sizes import Sizes
-from .write import PRODUCT, Style
+from .views import Shapes
+from .write import ATOM, PRODUCT, Style
 
 
 def update_equations(row: catalogue.Optimiser) -> list[tuple[str, str, Expr]]:
@@ -43,6 +46,34 @@ def schedule_rate(row: catalogue.Schedule) -> Expr:
     return Lowering(source, scope).scalar(parse_expression(source))
 
 
+class _PerWeight(LoopWriter):
+    """Writes an update rule for one weight: rates and constants stay Python's numbers until they meet the weights."""
+
+    def __init__(self, names: Names, style: Style, arrays: Iterable[str], scalars: Iterable[str]) -> None:
+        super().__init__(names, style, Shapes({}, ()), {}, (), {a: f"{a}[i]" for a in arrays})
+        self._numbers = set(scalars)
+        self._plain = NumpyWriter(names, style, scalars=True)
+
+    def _write(self, expr: Expr) -> tuple[str, int]:
+        elements = {e.name for e in elements_of(expr)}
+        if elements and elements <= self._numbers:
+            return f"real({self._plain.expression(expr)})", ATOM
+        return super()._write(expr)
+
+
+def loop_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:
+    """What the template prints of an update rule that is compiled: one loop over all weights."""
+    names = Names(("np", "real", "i"))
+    arrays = ("w", "g", *row.state)
+    writer = _PerWeight(names, rule_style(row), arrays, ("eta", "t", *row.constants))
+    lines: list[tuple[str, list[str]]] = []
+    for text, left, right in update_equations(row):
+        value = writer.expression(-_without_weight(right) if left == "w" else right)
+        place = f"{left}[i]" if left in arrays else names[left]
+        lines.append((text, [*writer.taken(), f"{place} {'-=' if left == 'w' else '='} {value}"]))
+    return _rule(row, names, [*arrays, "eta", "t"], lines, ())
+
+
 def plan_optimiser(row: catalogue.Optimiser, fast: bool = True) -> dict[str, Any]:
     """What the template prints of an update rule: a statement for each of its equations, with buffers where it is `fast`."""
     names = Names(("np",))
@@ -62,15 +93,20 @@ def plan_optimiser(row: catalogue.Optimiser, fast: bool = True) -> dict[str, Any
         # in place: the arrays belong to the trainer
         plain = [f"w -= {s.code[4:]}" if s.name == "w" else f"{s.name}[...] = {s.code}" for s in statements]
         lines = [(s.formula, (line,)) for s, line in zip(statements, plain, strict=True)]
-    arguments = ["w", "g", "state", "buffers", "eta", "t"]
-    arguments += [f"{names[k]}={number_text(sympy.Rational(v))}" for k, v in row.constants.items()]
+    return _rule(row, names, ["w", "g", "state", "buffers", "eta", "t"], lines, buffering.buffers)
+
+
+def _rule(
+    row: catalogue.Optimiser, names: Names, arguments: Sequence[str], lines: Sequence[Any], buffers: Iterable[str]
+) -> dict[str, Any]:
+    constants = [f"{names[k]}={number_text(sympy.Rational(v))}" for k, v in row.constants.items()]
     return {
         "name": row.name,
-        "arguments": ", ".join(arguments),
+        "arguments": ", ".join([*arguments, *constants]),
         "constants": [(names[k], k) for k in row.constants],
         "state": list(row.state),
         "lines": lines,
-        "buffers": list(buffering.buffers),
+        "buffers": list(buffers),
         "learning_rate": row.learning_rate,
         "source": row.source,
     }
