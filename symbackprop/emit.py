@@ -362,8 +362,10 @@ class _Module:
             "gradients": [self.names[g] for g in gradients],
             "arrays": [(n, shape, room) for n, shape, room in program.arrays],
             "rooms": list(program.rooms.items()),
+            "shapes": program.rooms,
             "whole": program.whole,
             "lines": program.lines,
+            "parts": program.parts,
         }
 
     def _like_parameter(self, statement: Statement) -> Statement:

@@ -107,11 +107,20 @@ class LoopWriter(Writer):
 
     def limits(self, e: Element) -> list[Any]:
         """What must hold for an element to lie within its array."""
-        found = self.shapes.outside(e)
+        found = [t for t in self.shapes.outside(e) if not self._holds(t)]
         for i, axis in zip(e.indices, self.shapes.axes.get(e.name, ()), strict=True):
             if i.atoms(Element) and not isinstance(i, Element):
                 found += [sympy.Ge(i, 0, evaluate=False), sympy.Lt(i, self.shapes.size(axis), evaluate=False)]
         return found
+
+    def _holds(self, test: Any) -> bool:
+        """Whether a bound of a letter's digit, floor(i/2) < 12, holds at the letter's end."""
+        letters = indices_of(test)
+        if len(letters) != 1 or not test.has(sympy.floor) or test.has(sympy.Mod):
+            return False
+        letter = cast(Symbol, next(iter(letters)))
+        end = test.subs(letter, self.shapes.extent(letter.name) - 1), test.subs(letter, 0)
+        return all(e == True for e in end)  # noqa: E712
 
     def element(self, e: Element) -> str:
         if e.name in self._held:

@@ -12,6 +12,7 @@ A contraction of two arrays is a matrix product, for which windows and turned ax
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -107,11 +108,23 @@ class Block:
     room: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
+@dataclass(frozen=True)
+class Part:
+    """A function of the program: its lines, the names that it is given, and the numbers that it gives back."""
+
+    name: str
+    lines: tuple[str, ...]
+    given: tuple[str, ...]
+    returned: tuple[str, ...]
+
+
 @dataclass
 class Program:
-    """A function of loops: `lines`, and the arrays that it needs: name, shape, and the name of the room that each lies in."""
+    """A function of loops: `lines`, which call the `parts`, and the arrays that it needs: name, shape, and the name of the room
+    that each lies in; `whole` are arrays of whole numbers."""
 
     lines: list[str]
+    parts: list[Part]
     arrays: list[tuple[str, tuple[str, ...], str]]
     rooms: dict[str, tuple[str, ...]]
     whole: list[tuple[str, tuple[str, ...]]] = field(default_factory=list[tuple[str, tuple[str, ...]]])
@@ -246,7 +259,7 @@ class Loops:
                         place = cast(Element, place.xreplace({letter: value}))
                         pinned.add(letter)
                     tests += self._within(letter, value)
-                elif self.writer.is_whole(test):
+                elif self.writer.is_whole(test) and not test.atoms(Element):
                     body = rest
                     tests.append(test)
                 else:
@@ -654,8 +667,43 @@ class Loops:
                 room, key = lying[name]
                 if key != ("whole",):
                     free[key].append(room)
-        lines = [line for g in groups for line in self._text(g)]
-        return Program(lines, arrays, {names[r]: tuple(names[s] for s in shape) for r, shape in rooms.items()}, whole)
+        lines: list[str] = []
+        parts: list[Part] = []
+        for g in groups:
+            text = self._text(g)
+            if isinstance(g, list) and len(g) == 1 and g[0].body == 0 and g[0].levels == g[0].target.indices != ():
+                lines.append(f"{names[g[0].target.name]}[:] = real(0)")
+            elif any(line.startswith(("for ", "if ")) for line in text):
+                part = self._as_part(text, _writes(g), parts)
+                parts.append(part)
+                call = f"{part.name}({', '.join(part.given)})"
+                lines += [f"{', '.join(part.returned)} = {call}" if part.returned else call]
+            else:
+                lines += text
+        return Program(lines, parts, arrays, {names[r]: tuple(names[s] for s in shape) for r, shape in rooms.items()}, whole)
+
+    def _as_part(self, lines: Sequence[str], writes: set[str], others: Sequence[Part]) -> Part:
+        """Loops as a function of their own: a compiler does better with few arrays in sight."""
+        tree = ast.parse("\n".join(lines))
+        stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        found = dict.fromkeys(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))
+        names = self.writer.names
+        scalars = [names[w] for w in sorted(writes) if not self._shapes.get(w) and w not in self.given]
+        known = {names[s] for s, n in self.numbers.items() if n is not None}
+        outside = [n for n in found if (n not in stored or n in scalars) and n not in known and n not in _FOUND]
+        stem = "_" + "_".join(names[w] for w in sorted(writes)[:3])
+        name, number = stem, 1
+        while any(p.name == name for p in others):
+            number += 1
+            name = f"{stem}_{number}"
+        sizes = [f"{n} = {self.numbers[s]}" for s in self.numbers if (n := names[s]) in found and n in known]
+        real = ["real = weights.dtype.type"] if "real" in found else []
+        given = [*outside, *(["weights"] if real else [])]
+        return Part(name, (*real, *sizes, *lines), tuple(given), tuple(n for n in scalars if n in found))
+
+
+# Names that the emitted module itself has.
+_FOUND = {"np", "math", "range", "abs", "real", "_exp", "_expm1", "_tanh"}
 
 
 def _writes(group: Block | list[Nest]) -> set[str]:

@@ -53,11 +53,13 @@ class _PerWeight(LoopWriter):
         super().__init__(names, style, Shapes({}, ()), {}, (), {a: f"{a}[i]" for a in arrays})
         self._numbers = set(scalars)
         self._plain = NumpyWriter(names, style, scalars=True)
+        self.ahead: dict[str, str] = {}  # what is the same for all weights: the expression, and a name for it
 
     def _write(self, expr: Expr) -> tuple[str, int]:
         elements = {e.name for e in elements_of(expr)}
         if elements and elements <= self._numbers:
-            return f"real({self._plain.expression(expr)})", ATOM
+            code = f"real({self._plain.expression(expr)})"
+            return self.ahead.setdefault(code, f"c{len(self.ahead) + 1}"), ATOM
         return super()._write(expr)
 
 
@@ -71,7 +73,8 @@ def loop_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:
         value = writer.expression(-_without_weight(right) if left == "w" else right)
         place = f"{left}[i]" if left in arrays else names[left]
         lines.append((text, [*writer.taken(), f"{place} {'-=' if left == 'w' else '='} {value}"]))
-    return _rule(row, names, [*arrays, "eta", "t"], lines, ())
+    rule = _rule(row, names, [*arrays, "eta", "t"], lines, ())
+    return {**rule, "ahead": [f"{name} = {code}" for code, name in writer.ahead.items()]}
 
 
 def plan_optimiser(row: catalogue.Optimiser, fast: bool = True) -> dict[str, Any]:

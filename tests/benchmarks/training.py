@@ -43,6 +43,7 @@ def contenders(case, optimizer, dtype, wanted):
     module = load(case.chain, dtype)
     made = {
         "ours": lambda: peers.ours(case, optimizer, dtype, module, RATE),
+        "ours, compiled": lambda: peers.ours(case, optimizer, dtype, load(case.chain, dtype, target="numba"), RATE),
         "plain style": lambda: peers.ours(case, optimizer, dtype, load(case.chain, dtype, style="plain"), RATE),
         "NumPy as people write it": lambda: peers.plain(case, optimizer, dtype, module, RATE) if not case.time else None,
         "PyTorch": lambda: peers.torch_step(case, optimizer, dtype, RATE),
