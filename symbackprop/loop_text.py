@@ -46,6 +46,7 @@ class LoopWriter(Writer):
         self.names, self.shapes, self.functions = names, shapes, functions
         self.whole, self.scalars = set(whole), scalars
         self.before: list[str] = []
+        self.assumed: frozenset[Any] = frozenset()  # what holds where the code stands: it is not asked again
         self._held: dict[str, str] = {}
         self._count = 0
 
@@ -60,16 +61,27 @@ class LoopWriter(Writer):
         """The loop's variable of a letter."""
         return self.names.counter(i.name)
 
+    def size_name(self, i: Symbol) -> str:
+        """The name of a letter's size."""
+        return str(self.shapes.size(i.name))
+
     def size(self, i: Symbol) -> str:
         """The Python name of a letter's size."""
-        return self.names[str(self.shapes.size(i.name))]
+        return self.names[self.size_name(i)]
+
+    def nested(self, letters: Iterable[Symbol], lines: Iterable[str]) -> list[str]:
+        """Lines within loops over letters."""
+        result, indent = list[str](), ""
+        for i in letters:
+            result.append(f"{indent}for {self.letter(i)} in range({self.size(i)}):")
+            indent += "    "
+        return [*result, *(indent + line for line in lines)]
 
     def index(self, i: Expr) -> str:
         return self._whole(unwrapped(i))
 
     def _whole(self, expr: Expr, tight: bool = False) -> str:
         """Arithmetic of whole numbers."""
-        expr = cast(Expr, expr)
         if is_index(expr):
             return self.letter(cast(Symbol, expr))
         if isinstance(expr, Symbol):
@@ -87,7 +99,10 @@ class LoopWriter(Writer):
             whole = sympy.denom(sympy.together(expr))
             if whole != 1:
                 return f"({self._whole(sympy.expand(expr * whole))}) // {whole}"
-            parts = sorted((self._whole(a, isinstance(a, sympy.floor)) for a in expr.args), key=lambda p: (p.startswith("-"), p[:1].isdigit(), p))
+            parts = sorted(
+                (self._whole(a, isinstance(a, sympy.floor)) for a in expr.args),
+                key=lambda p: (p.startswith("-"), p[:1].isdigit(), p),
+            )
             text = " + ".join(parts).replace("+ -", "- ")
         elif isinstance(expr, sympy.Mul):
             above, below = sympy.fraction(expr)
@@ -118,14 +133,14 @@ class LoopWriter(Writer):
         letters = indices_of(test)
         if len(letters) != 1 or not test.has(sympy.floor) or test.has(sympy.Mod):
             return False
-        letter = cast(Symbol, next(iter(letters)))
+        letter = next(iter(letters))
         end = test.subs(letter, self.shapes.extent(letter.name) - 1), test.subs(letter, 0)
         return all(e == True for e in end)  # noqa: E712
 
     def element(self, e: Element) -> str:
         if e.name in self._held:
             return self._held[e.name]
-        limits = self.limits(e)
+        limits = [t for t in self.limits(e) if t not in self.assumed]
         if False in limits:
             return "real(0)"
         text = f"real({self.at(e)})" if e.name in self.whole else self.at(e)
@@ -140,7 +155,9 @@ class LoopWriter(Writer):
             return self.tests(sorted(test.args, key=str))
         signs: Mapping[Any, str] = {sympy.Gt: ">", sympy.Lt: "<", sympy.Ge: ">=", sympy.Le: "<=", sympy.Eq: "==", sympy.Ne: "!="}
         left, right = cast("tuple[Expr, Expr]", test.args)
-        sides = (self._whole(left), self._whole(right)) if self.is_whole(test) else (self.expression(left), self.expression(right))
+        sides = (
+            (self._whole(left), self._whole(right)) if self.is_whole(test) else (self.expression(left), self.expression(right))
+        )
         return f"{sides[0]} {signs[type(test)]} {sides[1]}"
 
     def is_whole(self, test: Any) -> bool:
@@ -159,7 +176,7 @@ class LoopWriter(Writer):
             power = expr + 1
             if isinstance(power, sympy.exp):
                 return self.function("expm1", cast(Expr, power.args[0])), ATOM
-        if expr.is_number and not expr.is_Rational and expr.is_finite:
+        if expr.is_number and not expr.is_Rational:
             return f"real({float(expr)!r})", ATOM
         return super()._write(expr)
 
@@ -192,7 +209,7 @@ class LoopWriter(Writer):
         if text.isidentifier() or text.replace(".", "").isdigit():
             return text
         self._count += 1
-        name = f"v{self._count}"
+        name = self.names.local(f"v{self._count}")
         self.before.append(f"{name} = {text}")
         return name
 
@@ -220,7 +237,9 @@ class LoopWriter(Writer):
         function = self.functions[c.name]
         held = dict(self._held)
         given = dict(zip(function.parameters, c.arguments, strict=False))
-        defaults = dict(zip(function.parameters[len(function.parameters) - len(function.defaults) :], function.defaults, strict=True))
+        defaults = dict(
+            zip(function.parameters[len(function.parameters) - len(function.defaults) :], function.defaults, strict=True)
+        )
         own: dict[str, str] = {}
         for p in function.parameters:
             value = given.get(p, defaults.get(p))

@@ -13,7 +13,6 @@ A contraction of two arrays is a matrix product, for which windows and turned ax
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -21,13 +20,13 @@ from typing import Any, cast
 import sympy
 from sympy import Expr, Symbol
 
-from .algebra import group_factors
-from .loop_text import LoopWriter, elements_in, is_plain, letters_in
+from .loop_nests import Block, Nest, joined, place, reads_of, writes_of
+from .loop_products import Products
+from .loop_text import LoopWriter
 from .notation import (
     Element,
     Equation,
     Term,
-    base_name,
     direction,
     elements_of,
     groups_of,
@@ -39,73 +38,6 @@ from .notation import (
     within_step,
 )
 from .write import is_indicator
-
-# A product of matrices smaller than this is faster in loops than in a call; sizes that are not known count as `_USUAL`.
-_SMALL, _USUAL = 4096, 32
-
-
-@dataclass(frozen=True)
-class Nest:
-    """`target op front*body` within `levels`: letters to loop over and conditions; `inner` letters are reduced within."""
-
-    formula: str
-    target: Element
-    op: str
-    body: Expr
-    levels: tuple[Any, ...] = ()
-    inner: tuple[Symbol, ...] = ()
-    reduce: str = "sum"
-    front: Expr = sympy.S.One
-    tests: tuple[Any, ...] = ()
-
-    @property
-    def writes(self) -> set[str]:
-        """The arrays that it writes."""
-        return {self.target.name}
-
-    @property
-    def elements(self) -> list[Element]:
-        """The elements that it reads."""
-        conditions = [x for x in self.levels if not is_index(x)]
-        return elements_in([self.body, self.front, *self.target.indices, *conditions, *self.tests])
-
-    @property
-    def reads(self) -> set[str]:
-        """The arrays that it reads."""
-        return {e.name for e in self.elements}
-
-    def letters(self) -> set[Symbol]:
-        """All letters in it."""
-        return letters_in([self.body, self.front, self.target, *self.tests]) | {
-            i for x in (*self.levels, *self.inner) for i in indices_of(x)
-        }
-
-    def renamed(self, old: Symbol, new: Symbol) -> Nest:
-        """With one letter for another."""
-        swap = {old: new}
-
-        def put(expr: Any) -> Any:
-            return expr.xreplace(swap)
-
-        return replace(
-            self,
-            target=put(self.target),
-            body=put(self.body),
-            front=put(self.front),
-            levels=tuple(map(put, self.levels)),
-            inner=tuple(map(put, self.inner)),
-            tests=tuple(map(put, self.tests)),
-        )
-
-
-@dataclass(frozen=True)
-class Block:
-    """Lines that stand as they are: a matrix product with its copies, or a recurrence; `room` are arrays that they need for it."""
-
-    lines: tuple[str, ...]
-    writes: set[str]
-    reads: set[str]
-    room: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,8 +62,19 @@ class Program:
     whole: list[tuple[str, tuple[str, ...]]] = field(default_factory=list[tuple[str, tuple[str, ...]]])
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """A term: its body, the place that it adds to, conditions, letters of the target that have one value, letters summed over."""
+
+    body: Expr
+    place: Element
+    tests: tuple[Any, ...]
+    pinned: frozenset[Symbol]
+    over: tuple[Symbol, ...]
+
+
 class Loops:
-    """Plans equations as loops; `numbers` are the sizes that are known, `zeroed` arrays that may be added to from the start."""
+    """Plans equations as loops; `numbers` are the sizes that are known, `given` arrays that are there already."""
 
     def __init__(
         self, writer: LoopWriter, formula: Any, numbers: Mapping[str, int | None], given: Iterable[str], taken: Iterable[str]
@@ -141,17 +84,17 @@ class Loops:
         self._taken = set(taken)
         self._start: list[Nest] = []  # what is added to within a loop over something else is zero before all
         self._shapes: dict[str, tuple[Symbol, ...]] = {}
-        self._room: list[tuple[str, tuple[str, ...]]] = []
+        self.products = Products(writer, numbers, lambda stem: self._aux(stem, ()).name)
 
     def program(self, equations: Sequence[Equation], kept: Iterable[str]) -> Program:
-        """The lines that compute the equations; `kept` are read by whoever calls them, arrays that are `given` come from there."""
+        """The lines that compute the equations; `kept` are read by whoever calls them."""
         for e in equations:
             self._shapes[e.name] = e.target.letters
         groups: list[Block | list[Nest]] = []
         for group in groups_of(equations):
             items = self._recurrence(group) if is_recurrence(group) else self._items(group[0], ())
             for item in items:
-                self._place(groups, item)
+                place(groups, item, self.writer.size_name)
         for nest in self._start:
             groups.insert(0, [nest])
         return self._allocated(groups, set(kept))
@@ -162,82 +105,101 @@ class Loops:
         self, equation: Equation, fixed: tuple[Symbol, ...], begun: bool = False, terms: Sequence[Term] | None = None
     ) -> list[Block | Nest]:
         """What computes an equation; `begun` where something is in the target already, which is added to."""
-        target = equation.target
+        target, formula = equation.target, self.formula(equation)
         frame = tuple(i for i in target.letters if i not in fixed)
-        formula = self.formula(equation)
-        result: list[Block | Nest] = []
-        rest: list[Expr] = []
-        late: list[Nest] = []
-        products = 0
         ready = [p for t in (equation.terms if terms is None else terms) for p in self._parts(t)]
         if len(ready) == 1 and ready[0].reduce != "sum":
             return self._greatest(ready[0], target, frame, formula)
-        for number, term in enumerate(ready):
-            body, place, tests, pinned, over = self._pinned(term, target, frame, fixed)
-            own = tuple(i for i in frame if i not in pinned)
-            front, inside = _pulled(body, over)
-            inner = tuple(i for i in own if i in indices_of(inside))
-            if not over:
-                if tests or pinned:
-                    levels = self._levels(own, tests)
-                    late.append(Nest(formula, place, "+=", body, levels))
+        blocks: list[Block | Nest] = []
+        nests: list[Nest] = []
+        plain: list[Expr] = []
+        filled = begun
+        for term in ready:
+            part = self._pinned(term, target, frame, fixed)
+            own = tuple(i for i in frame if i not in part.pinned)
+            if not part.over:
+                if part.tests or part.pinned:
+                    nests.append(Nest(formula, part.place, "+=", part.body, _levels(own, part.tests)))
                 else:
-                    rest.append(body)
+                    plain.append(part.body)
                 continue
-            plain = not tests or all(indices_of(t) <= set(fixed) for t in tests)
-            product = self._product(inside, inner, over, fixed) if plain and not pinned else None
-            alone = len(ready) == 1 or (front == 1 and not begun)
-            if product and inner == own and alone and not (tests and not begun and number):
-                op = "=" if not begun and not products and not tests else "+="
-                if op == "+=" and not begun and not products:
-                    result.append(self._zero(target, frame))
-                result += self._dot(product, place, formula, op, fixed, tests)
-                products += 1
+            front, inside = _pulled(part.body, part.over)
+            inner = tuple(i for i in own if i in indices_of(inside))
+            whole = not part.pinned and all(indices_of(t) <= set(fixed) for t in part.tests)
+            product = self.products.find(inside, inner, part.over, fixed) if whole else None
+            alone = len(ready) == 1 and not begun and not part.tests
+            if product is not None and inner == own and (front == 1 or alone):
+                if part.tests and not filled:
+                    blocks.append(Nest("", target, "=", sympy.S.Zero, frame))
+                op = "+=" if filled or part.tests else "="
+                before, sides = self._sides(product.factors, (*own, *part.over), target.name, fixed)
+                blocks += [*before, self.products.block(product, sides, part.place, formula, op, fixed, part.tests)]
+                filled = True
                 if front != 1:
-                    late.append(Nest(formula, target, "*=", front, tuple(frame)))
-                continue
-            if product or (set(inner) != set(own) and (front != 1 or rest or len(ready) > 1)) or (front.has(Element) and inner != own):
-                # A sum with fewer axes than the target is computed on its own.
+                    nests.append(Nest(formula, target, "*=", front, frame))
+            elif product is not None or (inner != own and (len(ready) > 1 or front != 1)):
+                # A sum with fewer axes than the target, or with something before it, is computed on its own.
                 aux = self._aux(equation.name, inner)
-                result += self._items(Equation(aux, (Term(inside, over),)), fixed)
-                late.append(Nest(formula, place, "+=", front * aux, self._levels(own, tests)))
-                continue
-            order = self._order(own, over, inside, place)
-            if order and order[-1] in over and own:
-                late.append(Nest(formula, place, "+=", inside, self._levels(own, tests), over, "sum", front))
+                blocks += self._items(Equation(aux, (Term(inside, part.over),)), fixed)
+                nests.append(Nest(formula, part.place, "+=", front * aux, _levels(own, part.tests)))
             else:
-                late.append(Nest(formula, place, "+=", front * inside, self._levels(order, tests)))
-        if rest:
-            late.insert(sum(n.op == "*=" for n in late), Nest(formula, target, "+=", sympy.Add(*rest), tuple(frame)))
-        if not begun and not products:
-            first = late[0] if late else None
-            if first is not None and first.op == "+=" and set(first.levels) == set(frame) and first.target == target:
-                late[0] = replace(first, op="=")
-            elif not fixed and late and late[0].op == "+=" and (not frame or late[0].levels[:1] != frame[:1]):
-                self._start.append(self._zero(target, frame))
+                order = self._order(own, part.over, inside, part.place)
+                if own and order[-1] in part.over:
+                    levels = _levels(own, part.tests)
+                    nests.append(Nest(formula, part.place, "+=", inside, levels, part.over, "sum", front))
+                else:
+                    nests.append(Nest(formula, part.place, "+=", front * inside, _levels(order, part.tests)))
+        if plain:
+            nests.insert(sum(n.op == "*=" for n in nests), Nest(formula, target, "+=", sympy.Add(*plain), frame))
+        return [*([] if filled else self._begun(target, frame, nests, fixed)), *blocks, *nests]
+
+    def _begun(
+        self, target: Element, frame: tuple[Symbol, ...], nests: list[Nest], fixed: tuple[Symbol, ...]
+    ) -> list[Block | Nest]:
+        """What makes a target ready to be added to: the first statement where it reaches every place, zeros otherwise."""
+        first = nests[0] if nests else None
+        if first is not None and first.op == "+=" and set(first.levels) == set(frame) and first.target == target:
+            nests[0] = replace(first, op="=")
+            return []
+        zero = Nest("", target, "=", sympy.S.Zero, frame)
+        if first is not None and not fixed and (not frame or first.levels[:1] != frame[:1]):
+            self._start.append(zero)  # it is added to within a loop over something else
+            return []
+        return [zero]
+
+    def _sides(
+        self, factors: Sequence[Expr], letters: Sequence[Symbol], name: str, fixed: tuple[Symbol, ...]
+    ) -> tuple[list[Block | Nest], list[Element]]:
+        """The factors of a product as elements: what is none is computed first."""
+        before: list[Block | Nest] = []
+        sides: list[Element] = []
+        for f in factors:
+            if isinstance(f, Element):
+                sides.append(f)
             else:
-                result.insert(0, self._zero(target, frame))
-        return [*result, *late]
+                sides.append(self._aux(name, tuple(i for i in letters if i in indices_of(f))))
+                before += self._items(Equation(sides[-1], (Term(f),)), fixed)
+        return before, sides
 
     def _parts(self, term: Term) -> list[Term]:
         """A sum of products, some of which count only at some places, as terms."""
         body = term.body
-        if isinstance(body, sympy.Add) and term.reduce == "sum" and any(is_indicator(f) for a in body.args for f in sympy.Mul.make_args(a)):
+        special = any(
+            is_indicator(f) or (isinstance(f, Element) and self.writer.limits(f))
+            for a in body.args
+            for f in sympy.Mul.make_args(a)
+        )
+        if isinstance(body, sympy.Add) and term.reduce == "sum" and special:
             return [p for a in body.args for p in self._parts(replace(term, body=cast(Expr, a)))]
         if term.reduce != "sum":
             return [term]
         absent = [i for i in term.over if i not in indices_of(body)]
-        sizes = [size_symbol(self._size_name(i)) for i in absent]
+        sizes = [size_symbol(self.writer.size_name(i)) for i in absent]
         return [Term(body * sympy.Mul(*sizes), tuple(i for i in term.over if i not in absent))]
 
-    def _size_name(self, i: Symbol) -> str:
-        return str(self.writer.shapes.size(i.name))
-
-    def _pinned(
-        self, term: Term, target: Element, frame: Sequence[Symbol], fixed: Sequence[Symbol]
-    ) -> tuple[Expr, Element, tuple[Any, ...], set[Symbol], tuple[Symbol, ...]]:
-        """A term whose factors say where it counts: the body, the place it adds to, conditions, letters that have one value."""
-        body, over, place = term.body, list(term.over), target
+    def _pinned(self, term: Term, target: Element, frame: Sequence[Symbol], fixed: Sequence[Symbol]) -> _Placed:
+        """A term whose factors say where it counts."""
+        body, over, where = term.body, list(term.over), target
         tests: list[Any] = []
         pinned: set[Symbol] = set()
         changed = True
@@ -256,7 +218,7 @@ class Loops:
                     if letter in over:
                         over.remove(letter)
                     else:
-                        place = cast(Element, place.xreplace({letter: value}))
+                        where = cast(Element, where.xreplace({letter: value}))
                         pinned.add(letter)
                     tests += self._within(letter, value)
                 elif self.writer.is_whole(test) and not test.atoms(Element):
@@ -269,7 +231,7 @@ class Loops:
         for f in sympy.Mul.make_args(body):
             if isinstance(f, Element):
                 tests += [t for t in self.writer.limits(f) if t not in tests and indices_of(t) <= set(fixed)]
-        return body, place, tuple(tests), pinned, tuple(over)
+        return _Placed(body, where, tuple(tests), frozenset(pinned), tuple(over))
 
     def _pin(
         self, test: Any, frame: Sequence[Symbol], over: Sequence[Symbol], fixed: Sequence[Symbol], pinned: set[Symbol]
@@ -293,26 +255,8 @@ class Loops:
         order = self._order(frame, term.over, term.body, target)
         if term.reduce == "max" and order[-1] not in term.over and frame:
             start = Nest(formula, target, "=", sympy.S.NegativeInfinity, frame)
-            return [start, Nest("", target, "max", term.body, self._levels(order, tests))]
+            return [start, Nest("", target, "max", term.body, _levels(order, tests))]
         return [Nest(formula, target, "=", term.body, frame, term.over, term.reduce, tests=tests)]
-
-    def _zero(self, target: Element, frame: tuple[Symbol, ...]) -> Nest:
-        return Nest("", target, "=", sympy.S.Zero, frame)
-
-    def _levels(self, order: Sequence[Symbol], tests: Iterable[Any]) -> tuple[Any, ...]:
-        """Letters and conditions, each condition as far out as its letters allow."""
-        waiting = list(tests)
-        levels: list[Any] = []
-        bound: set[Symbol] = set()
-        loops = set(order)
-        for i in (None, *order):
-            if i is not None:
-                levels.append(i)
-                bound.add(i)
-            ready = [t for t in waiting if not (indices_of(t) & loops) - bound]
-            levels += ready
-            waiting = [t for t in waiting if t not in ready]
-        return tuple(levels)
 
     def _order(self, frame: Sequence[Symbol], over: Sequence[Symbol], body: Expr, target: Element) -> list[Symbol]:
         """The order of loops of a reduction: the innermost runs along the last axis of as many arrays as can be."""
@@ -348,7 +292,8 @@ class Loops:
         self._taken.add(f"{name}_{number}")
         aux = Element(f"{name}_{number}", *letters)
         self._shapes[aux.name] = letters
-        self.writer.shapes = replace(self.writer.shapes, axes={**self.writer.shapes.axes, aux.name: tuple(i.name for i in letters)})
+        axes = {**self.writer.shapes.axes, aux.name: tuple(i.name for i in letters)}
+        self.writer.shapes = replace(self.writer.shapes, axes=axes)
         return aux
 
     # ------------------------------------------------------------------ recurrences
@@ -367,205 +312,14 @@ class Loops:
                 before += self._items(equation, (), False, outer)
             inner = [t for t in equation.terms if t not in outer]
             for item in self._items(equation, (letter,), bool(outer), inner) if inner or not outer else ():
-                self._place(groups, item)
+                place(groups, item, self.writer.size_name)
         counter, size = self.writer.letter(letter), self.writer.size(letter)
         head = f"for {counter} in range({size}):" if way > 0 else f"for {counter} in range({size} - 1, -1, -1):"
         lines = [head, *("    " + line for g in groups for line in self._text(g))]
-        writes = set[str]().union(*(_writes(g) for g in groups))
-        reads = set[str]().union(*(_reads(g) for g in groups))
+        writes = set[str]().union(*(writes_of(g) for g in groups))
+        reads = set[str]().union(*(reads_of(g) for g in groups))
         room = tuple(r for g in groups if isinstance(g, Block) for r in g.room)
         return [*before, Block(tuple(lines), writes, reads, room)]
-
-    # ------------------------------------------------------------------ matrix products
-
-    def _product(
-        self, inside: Expr, frame: Sequence[Symbol], over: Sequence[Symbol], fixed: Sequence[Symbol]
-    ) -> tuple[list[Expr], list[list[Symbol]]] | None:
-        """Two factors and the letters of batch, rows, sum and columns, where the sum is a product of matrices worth a call."""
-        factors = group_factors(inside)
-        if len(factors) != 2:
-            return None
-        own = [indices_of(f) - set(fixed) for f in factors]
-        batch = [i for i in frame if i in own[0] and i in own[1]]
-        rows = [i for i in frame if i in own[0] and i not in own[1]]
-        columns = [i for i in frame if i in own[1] and i not in own[0]]
-        if not rows or not columns or not all(set(over) <= o for o in own):
-            return None
-        if frame.index(columns[0]) < frame.index(rows[0]):
-            factors, rows, columns = factors[::-1], columns, rows
-        work = math.prod(self.numbers.get(self._size_name(i)) or _USUAL for i in (*rows, *columns, *over))
-        return (factors, [batch, rows, list(over), columns]) if work >= _SMALL else None
-
-    def _dot(
-        self,
-        product: tuple[list[Expr], list[list[Symbol]]],
-        place: Element,
-        formula: str,
-        op: str,
-        fixed: tuple[Symbol, ...],
-        tests: Iterable[Any],
-    ) -> list[Block | Nest]:
-        factors, (batch, rows, over, columns) = product
-        before: list[Block | Nest] = []
-        sides: list[Element] = []
-        for f, letters in zip(factors, ([*batch, *rows, *over], [*batch, *over, *columns]), strict=True):
-            if isinstance(f, Element):
-                sides.append(f)
-            else:
-                aux = self._aux(place.name, tuple(i for i in letters if i in indices_of(f)))
-                before += self._items(Equation(aux, (Term(f),)), fixed)
-                sides.append(aux)
-        # A window is copied for one example at a time: its rows then stay in the cache.
-        peeled: Symbol | None = None
-        for k, e in enumerate(sides):
-            first = e.indices[0]
-            if any(len(indices_of(i) - set(fixed)) > 1 for i in e.indices) and is_index(first) and not batch:
-                letter = cast(Symbol, first)
-                if letter in (rows, columns)[k]:
-                    (rows, columns)[k].remove(letter)
-                    batch, peeled = [letter], None
-                    if not (rows, columns)[k]:
-                        (rows, columns)[k].append(letter)
-                        batch = []
-                    break
-                if letter in over and len(over) > 1:
-                    peeled = letter
-                    over = [i for i in over if i != letter]
-                    break
-        outer = [*batch, *([peeled] if peeled is not None else [])]
-        plain = [e for e in sides if is_plain(e)]
-        if plain:
-            order = max(plain, key=lambda e: self._weight(e)).indices
-            over = [*(cast(Symbol, i) for i in order if i in over), *(i for i in over if i not in order)]
-        around = {*outer, *fixed}
-        lines: list[str] = []
-        room: list[tuple[str, tuple[str, ...]]] = []
-        ahead: list[str] = []
-        texts: list[str] = []
-        for e, one, two in ((sides[0], rows, over), (sides[1], over, columns)):
-            text, copy = self._matrix(e, one, two, around, room, place.name)
-            texts.append(text)
-            (lines if indices_of(e) & set(outer) else ahead).extend(copy)
-        a, b = texts
-        out, turned = self._whole_part(place, rows, columns, around)
-        if out and op == "=" and peeled is None:
-            lines.append(f"np.dot({b}.T, {a}.T, {out})" if turned else f"np.dot({a}, {b}, {out})")
-            lines = [line.replace(".T.T", "") for line in lines]
-        else:
-            name = self._scratch(place.name, room, [*rows, *columns])
-            lines.append(f"np.dot({a}, {b}, {self._shaped(name, rows, columns)})")
-            frame = [*rows, *columns]
-            if place.indices:
-                frame = [i for i in (unwrapped(i) for i in place.indices) if i in frame]
-            add = "=" if op == "=" and peeled is None else "+="
-            index = ", ".join(self.writer.letter(i) for i in (*rows, *columns))
-            lines += self._nested(frame, [f"{self.writer.at(place)} {add} {name}[{index}]"])
-        whole: list[str] = []
-        if peeled is not None and op == "=":
-            inner = [i for i in place.letters if i not in fixed]
-            whole += self._nested(inner, [f"{self.writer.at(place)} = real(0)"])
-        whole += [*ahead, *self._nested(outer, lines)]
-        if tests:
-            whole = [f"if {self.writer.tests(tests)}:", *("    " + line for line in whole)]
-        reads = {e.name for e in elements_in(sides)} | ({place.name} if op != "=" else set())
-        return [*before, Block((f"# {formula}", *whole), {place.name}, reads, tuple(room))]
-
-    def _weight(self, e: Element) -> int:
-        return math.prod(self.numbers.get(self._size_name(cast(Symbol, i))) or _USUAL for i in e.indices)
-
-    def _nested(self, letters: Sequence[Symbol], lines: Sequence[str]) -> list[str]:
-        result, indent = list[str](), ""
-        for i in letters:
-            result.append(f"{indent}for {self.writer.letter(i)} in range({self.writer.size(i)}):")
-            indent += "    "
-        return [*result, *(indent + line for line in lines)]
-
-    def _sized(self, letters: Sequence[Symbol]) -> str:
-        return " * ".join(map(self.writer.size, letters))
-
-    def _shaped(self, text: str, rows: Sequence[Symbol], columns: Sequence[Symbol]) -> str:
-        """An array that lies as rows and columns, as a matrix."""
-        if len(rows) == len(columns) == 1:
-            return text
-        return f"{text}.reshape(({self._sized(rows)}, {self._sized(columns)}))"
-
-    def _scratch(self, stem: str, room: list[tuple[str, tuple[str, ...]]], letters: Sequence[Symbol]) -> str:
-        aux = self._aux(stem, ())
-        name = self.writer.names[aux.name]
-        room.append((aux.name, tuple(map(self._size_name, letters))))
-        return name
-
-    def _part(self, e: Element, around: set[Symbol]) -> tuple[str, list[Symbol]] | None:
-        """A part of an array that lies in one piece, and its letters: indices that loops give come first."""
-        if not is_plain(e):
-            return None
-        inside = [i not in around for i in e.indices]
-        count = inside.index(True) if True in inside else len(inside)
-        if not all(inside[count:]):
-            return None
-        before = ", ".join(self.writer.letter(cast(Symbol, i)) for i in e.indices[:count])
-        return self.writer.names[e.name] + (f"[{before}]" if before else ""), [cast(Symbol, i) for i in e.indices[count:]]
-
-    def _matrix(
-        self, e: Element, rows: list[Symbol], columns: list[Symbol], around: set[Symbol], room: list[Any], stem: str
-    ) -> tuple[str, list[str]]:
-        """An element as a matrix, and the lines that copy it where it does not lie as one."""
-        part = self._part(e, around)
-        if part is not None and e.name not in self.writer.whole:
-            text, letters = part
-            if letters == [*rows, *columns]:
-                return self._shaped(text, rows, columns), []
-            if letters == [*columns, *rows]:
-                return f"{self._shaped(text, columns, rows)}.T", []
-        name = self._scratch(stem, room, [*rows, *columns])
-        index = ", ".join(map(self.writer.letter, (*rows, *columns)))
-        copy = self._nested([*rows, *columns], [f"{name}[{index}] = {self.writer.element(e)}"])
-        return self._shaped(name, rows, columns), copy
-
-    def _whole_part(
-        self, place: Element, rows: list[Symbol], columns: list[Symbol], around: set[Symbol]
-    ) -> tuple[str | None, bool]:
-        part = self._part(place, around)
-        if part is None:
-            return None, False
-        text, letters = part
-        if letters == [*rows, *columns]:
-            return self._shaped(text, rows, columns), False
-        return (self._shaped(text, columns, rows), True) if letters == [*columns, *rows] else (None, False)
-
-    # ------------------------------------------------------------------ joining loops
-
-    def _place(self, groups: list[Block | list[Nest]], item: Block | Nest) -> None:
-        """Put an item into the loops of the earliest group that it may join, or behind all."""
-        if isinstance(item, Block) or not item.levels or not is_index(item.levels[0]):
-            groups.append([item] if isinstance(item, Nest) else item)
-            return
-        least = 0
-        for k, group in enumerate(groups):
-            shared = (_writes(group) & (item.reads | item.writes)) or (_reads(group) & item.writes)
-            if shared:
-                joins = isinstance(group, list) and self._joined(group, item) is not None
-                least = k if joins else k + 1
-        for group in groups[least:]:
-            if isinstance(group, list) and (new := self._joined(group, item)) is not None:
-                group.append(new)
-                return
-        groups.append([item])
-
-    def _joined(self, group: Sequence[Nest], item: Nest) -> Nest | None:
-        """The item with the letter of the group's loop, if it may run within this loop."""
-        if not group[0].levels or not item.levels:
-            return None
-        letter, own = group[0].levels[0], item.levels[0]
-        if not is_index(letter) or not is_index(own):
-            return item if own == letter and all(_may_share(g, item, None) for g in group) else None
-        if self._size_name(letter) != self._size_name(own):
-            return None
-        if own != letter:
-            if letter in item.letters():
-                return None
-            item = item.renamed(own, letter)
-        return item if all(_may_share(g, item, letter) for g in group) else None
 
     # ------------------------------------------------------------------ text
 
@@ -574,25 +328,28 @@ class Loops:
             return list(group.lines)
         return self._nests(group)
 
-    def _nests(self, nests: Sequence[Nest]) -> list[str]:
+    def _nests(self, nests: Sequence[Nest], assumed: frozenset[Any] = frozenset()) -> list[str]:
         lines: list[str] = []
         todo = list(nests)
         while todo:
             first = todo.pop(0)
             if not first.levels:
+                self.writer.assumed = assumed
                 lines += self._statement(first)
+                self.writer.assumed = frozenset()
                 continue
             level = first.levels[0]
             run = [first]
-            while todo and (joined := self._joined(run, todo[0])) is not None:
-                run.append(joined)
+            while todo and (next_one := joined(run, todo[0], self.writer.size_name)) is not None:
+                run.append(next_one)
                 todo.pop(0)
             inner = [replace(n, levels=n.levels[1:]) for n in run]
             if is_index(level):
                 lines.append(f"for {self.writer.letter(level)} in range({self.writer.size(level)}):")
             else:
                 lines.append(f"if {self.writer.relation(level)}:")
-            lines += ["    " + line for line in self._nests(inner)]
+            holds = assumed if is_index(level) else assumed | {level}
+            lines += ["    " + line for line in self._nests(inner, holds)]
         return lines
 
     def _statement(self, nest: Nest) -> list[str]:
@@ -627,7 +384,7 @@ class Loops:
             end = []
         if nest.tests:
             body = [f"if {self.writer.tests(nest.tests)}:", *("    " + line for line in body)]
-        return [*comment, *begin, *self._nested(nest.inner, body), *end]
+        return [*comment, *begin, *self.writer.nested(nest.inner, body), *end]
 
     # ------------------------------------------------------------------ where arrays lie
 
@@ -636,7 +393,7 @@ class Loops:
         own = {n: letters for n, letters in self._shapes.items() if n not in self.given and letters}
         last: dict[str, int] = {}
         for k, g in enumerate(groups):
-            last |= dict.fromkeys(_reads(g) | _writes(g), k)
+            last |= dict.fromkeys(reads_of(g) | writes_of(g), k)
         free: dict[tuple[str, ...], list[str]] = {}
         rooms: dict[str, tuple[str, ...]] = {}
         arrays: list[tuple[str, tuple[str, ...], str]] = []
@@ -654,12 +411,12 @@ class Loops:
             lying[name] = room, key
 
         for k, g in enumerate(groups):
-            for name in sorted(_writes(g)):
+            for name in sorted(writes_of(g)):
                 if name in own and name not in lying and name in self.writer.whole:
                     lying[name] = name, ("whole",)
-                    whole.append((names[name], tuple(names[self._size_name(i)] for i in own[name])))
+                    whole.append((names[name], tuple(names[self.writer.size_name(i)] for i in own[name])))
                 elif name in own and name not in lying:
-                    lend(name, tuple(map(self._size_name, own[name])))
+                    lend(name, tuple(map(self.writer.size_name, own[name])))
             borrowed = g.room if isinstance(g, Block) else ()
             for name, shape in borrowed:
                 lend(name, shape)
@@ -674,7 +431,7 @@ class Loops:
             if isinstance(g, list) and len(g) == 1 and g[0].body == 0 and g[0].levels == g[0].target.indices != ():
                 lines.append(f"{names[g[0].target.name]}[:] = real(0)")
             elif any(line.startswith(("for ", "if ")) for line in text):
-                part = self._as_part(text, _writes(g), parts)
+                part = self._as_part(text, writes_of(g), parts)
                 parts.append(part)
                 call = f"{part.name}({', '.join(part.given)})"
                 lines += [f"{', '.join(part.returned)} = {call}" if part.returned else call]
@@ -697,39 +454,21 @@ class Loops:
             number += 1
             name = f"{stem}_{number}"
         sizes = [f"{n} = {self.numbers[s]}" for s in self.numbers if (n := names[s]) in found and n in known]
+        said: str | None = None
+        shown: list[str] = []
+        for line in lines:
+            if (bare := line.strip()).startswith("# "):
+                if bare == said:
+                    continue
+                said = bare
+            shown.append(line)
         real = ["real = weights.dtype.type"] if "real" in found else []
         given = [*outside, *(["weights"] if real else [])]
-        return Part(name, (*real, *sizes, *lines), tuple(given), tuple(n for n in scalars if n in found))
+        return Part(name, (*real, *sizes, *shown), tuple(given), tuple(n for n in scalars if n in found))
 
 
 # Names that the emitted module itself has.
 _FOUND = {"np", "math", "range", "abs", "real", "_exp", "_expm1", "_tanh"}
-
-
-def _writes(group: Block | list[Nest]) -> set[str]:
-    return group.writes if isinstance(group, Block) else set[str]().union(*(n.writes for n in group))
-
-
-def _reads(group: Block | list[Nest]) -> set[str]:
-    if isinstance(group, Block):
-        return group.reads
-    added = {n.target.name for n in group if n.op != "="}
-    return set[str]().union(added, *(n.reads for n in group))
-
-
-def _may_share(first: Nest, second: Nest, letter: Symbol | None) -> bool:
-    """Whether two statements may run in one loop over a letter: what one writes, the other touches only at the same place."""
-    touched = (first.writes & (second.reads | second.writes)) | (first.reads & second.writes)
-    for name in touched:
-        if name not in first.reads | second.reads and first.op == second.op == "+=":
-            continue  # both only add
-        places = [e for e in (first.target, second.target, *first.elements, *second.elements) if e.name == name]
-        if letter is None:
-            continue
-        axes = {tuple(k for k, i in enumerate(e.indices) if letter in indices_of(i)) for e in places}
-        if len(axes) != 1 or len(axis := next(iter(axes))) != 1 or any(e.indices[axis[0]] != letter for e in places):
-            return False
-    return True
 
 
 def _pulled(body: Expr, over: Sequence[Symbol]) -> tuple[Expr, Expr]:
@@ -744,3 +483,21 @@ def _pulled(body: Expr, over: Sequence[Symbol]) -> tuple[Expr, Expr]:
 def _pace(i: Expr, letter: Symbol) -> float:
     pace = sympy.expand(unwrapped(i)).coeff(letter, 1)
     return float(pace) if pace.is_number else 1.0
+
+
+def _levels(order: Sequence[Symbol], tests: Iterable[Any]) -> tuple[Any, ...]:
+    """Letters and conditions: as far out as their letters allow, but within a loop that others may join."""
+    waiting = list(tests)
+    levels: list[Any] = []
+    bound: set[Symbol] = set()
+    loops = set(order)
+    for k, i in enumerate((None, *order)):
+        if i is not None:
+            levels.append(i)
+            bound.add(i)
+        if k < min(1, len(order) - 1):
+            continue
+        ready = [t for t in waiting if not (indices_of(t) & loops) - bound]
+        levels += ready
+        waiting = [t for t in waiting if t not in ready]
+    return tuple(levels)

@@ -26,6 +26,10 @@ class Names:
         """The name of a loop's variable."""
         return self._name(f"@{letter}", letter)
 
+    def local(self, wish: str) -> str:
+        """A name for a value that lives within one function."""
+        return self._name(f"${wish}", wish)
+
     def __getitem__(self, name: str) -> str:
         return self._name(name, name)
 

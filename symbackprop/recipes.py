@@ -106,7 +106,7 @@ def _rule(
     return {
         "name": row.name,
         "arguments": ", ".join([*arguments, *constants]),
-        "constants": [(names[k], k) for k in row.constants],
+        "constants": [(names[k], k, number_text(sympy.Rational(v))) for k, v in row.constants.items()],
         "state": list(row.state),
         "lines": lines,
         "buffers": list(buffers),

@@ -46,10 +46,10 @@ def batch(module, network, count, rng):
     return X, {k: draw(k, axes, network.labels) for k, axes in module.TARGETS.items()}
 
 
-@pytest.mark.parametrize("style", ["fast", "plain"])
+@pytest.mark.parametrize("options", [{"style": "fast"}, {"style": "plain"}], ids=["fast", "plain"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_training_follows_the_derivatives(name, style, module_of):
-    network, module = declare(name), module_of(name, style=style)
+def test_training_follows_the_derivatives(name, options, module_of):
+    network, module = declare(name), module_of(name, **options)
     rng = np.random.default_rng(0)
     trainer = module.Trainer(
         module.init(0, np.float64, {s: 3 for s, n in module.SIZES.items() if n is None}), 4, "momentum", 1e-3
@@ -65,18 +65,30 @@ def test_training_follows_the_derivatives(name, style, module_of):
                 assert np.abs(g - gradients[key]).max() <= 1e-12 * scale
 
 
+# Compiling takes seconds: the others when all is asked for.
+COMPILED_ALWAYS = {NETWORKS[k] for k in (2, 3, 5, 8, 12)}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_compiled_training_follows_the_derivatives(name, sweep, module_of):
+    if not sweep and name not in COMPILED_ALWAYS:
+        pytest.skip("compiled with --sweep")
+    test_training_follows_the_derivatives(name, {"target": "numba"}, module_of)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
-def test_both_styles_update_alike(optimizer, module_of):
+def test_all_forms_update_alike(optimizer, module_of):
     chain = "4 -> dense(5, tanh) -> dense(3, softmax) -> cross_entropy"
-    fast, plain = module_of(chain), module_of(chain, style="plain")
+    fast, plain, compiled = module_of(chain), module_of(chain, style="plain"), module_of(chain, target="numba")
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((6, 4)), np.eye(3)[rng.integers(3, size=6)]
-    trainers = [m.Trainer(m.init(0), 6, optimizer, 0.01) for m in (fast, plain)]
+    trainers = [m.Trainer(m.init(0), 6, optimizer, 0.01) for m in (fast, plain, compiled)]
     for _ in range(5):
         for t in trainers:
             t.step(X, Y)
-    for key, w in trainers[0].params.items():
-        assert np.allclose(w, trainers[1].params[key], rtol=1e-12, atol=1e-15)
+    for other in trainers[1:]:
+        for key, w in trainers[0].params.items():
+            assert np.allclose(w, other.params[key], rtol=1e-12, atol=1e-15)
 
 
 def test_a_step_allocates_nothing_large(module_of):

@@ -1,7 +1,7 @@
 # The part of SymPy that symbackprop uses, with the types it relies on. SymPy ships no declared types; what pyright
 # infers from its source changes between releases and is wrong for most operators.
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 class Basic:
     args: tuple[Any, ...]
@@ -110,6 +110,7 @@ class Mod(Function): ...
 class And(Basic): ...
 
 class Relational(Expr):
+    def __new__(cls, lhs: Any, rhs: Any, evaluate: bool = True) -> Self: ...
     lhs: Any
     rhs: Any
     rel_op: str
