@@ -530,7 +530,7 @@ class Trainer:
         self._gradient, self._grads = _flat(shapes, self._dtype)
         for name, w in self.params.items():
             w[...] = params[name]
-        self._buffers, self._blocks, self._known = {}, [], set()
+        self._buffers, self._known = {}, set()
         self.batch_size = batch_size
         self.optimizer, self.schedule = optimizer, schedule
         self._update, states, usual, own = OPTIMIZERS[optimizer]
@@ -542,6 +542,7 @@ class Trainer:
             raise TypeError(f"{optimizer} and {schedule} have no constant {next(iter(constants))!r}")
         flat = {s: _flat(shapes, self._dtype) for s in states}
         self.state = {name: {s: views[name] for s, (_, views) in flat.items()} for name in shapes}
+        self._blocks = []
         for start in range(0, len(self._weights), BLOCK):
             part = slice(start, start + BLOCK)
             self._blocks.append((self._weights[part], self._gradient[part], {s: v[part] for s, (v, _) in flat.items()}, []))
