@@ -12,7 +12,7 @@ of the statements, formulas included: only what is the same but for numbers that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .plan import Statement
@@ -104,9 +104,14 @@ def _run(kinds: Sequence[int], numbers: Sequence[tuple[int, ...]], start: int, p
     return Run(start, start + period, count, first) if count >= _FEWEST else None
 
 
-def layered(statements: Sequence[Statement], taken: Iterable[str], fixed: Iterable[str] = ()) -> Layered:
-    """The statements with loops; `taken` are names that dicts must not have, `fixed` numbered names that stay as they are."""
-    fixed = set(fixed)
+def layered(statements: Sequence[Statement], taken: Iterable[str], sizes: Mapping[str, str]) -> Layered:
+    """The statements with loops; `taken` are names that dicts must not have, `sizes` names that do not move with the layer.
+
+    A size stands for all that are the same number: `sizes` says which.
+    """
+    plain, fixed = statements, set(sizes)
+    known = re.compile(rf"\b({'|'.join(map(re.escape, sizes))})\b") if sizes else re.compile(r"(?!)")
+    statements = [replace(s, lines=tuple(known.sub(lambda m: sizes[m[1]], line) for line in s.lines)) for s in statements]
     items = ["\n".join((s.formula, *s.lines)) for s in statements]
     found: list[tuple[Run, int, int]] = []
     stems: dict[str, str] = {}
@@ -123,6 +128,8 @@ def layered(statements: Sequence[Statement], taken: Iterable[str], fixed: Iterab
                 name += "s"
             words.add(name)
             stems.setdefault(stem, name)
+    if not found:
+        return Layered(list(plain))
     made = Layered([], stems)
     position = 0
     for run, step, begin in found:
@@ -143,10 +150,8 @@ def _moving(run: Run, statements: Sequence[Statement], fixed: set[str]) -> tuple
                 continue
             if m[0] in fixed:
                 return None
-            step = step or own
-            begin = begin or int(m[2])
-            if own != step:
-                return None
+            if abs(own) > abs(step):
+                step, begin = own, int(m[2])
             names[m[1]] = None
     return (step, begin, names) if step else None
 
@@ -169,7 +174,7 @@ def _loop(block: Sequence[Statement], run: Run, step: int, begin: int, made: Lay
                 moves = next(iter(own))
                 if m[1] not in made.stems:
                     return m[0]
-                where = _offset(int(m[2]) - begin) if moves else m[2]
+                where = _number(int(m[2]), moves, step, begin)
                 return f"{made.stems[m[1]]}[{where}]"
 
             lines.append("    " + _NUMBERED.sub(place, line))
@@ -182,19 +187,25 @@ def with_variable(text: str, steps: Iterable[int], step: int, begin: int) -> str
 
     def said(m: re.Match[str]) -> str:
         moves = next(own)
-        if not moves:
-            return m[0]
-        if moves == step:
-            return f"{m[1]}{{{_offset(int(m[2]) - begin)}}}"
-        shift = f"({VARIABLE} - {begin})" if begin else VARIABLE
-        grown = f"{shift} // {step}" if abs(step) > 1 else shift
-        return f"{m[1]}{{{m[2]} + {grown}{f' * {moves}' if moves != 1 else ''}}}"
+        return f"{m[1]}{{{_number(int(m[2]), moves, step, begin)}}}" if moves else m[0]
 
     return _NUMBERED.sub(said, text)
 
 
-def _offset(by: int) -> str:
-    return VARIABLE if not by else f"{VARIABLE} {'+' if by > 0 else '-'} {abs(by)}"
+def _number(first: int, moves: int, step: int, begin: int) -> str:
+    """A number that is `first` where the loop's variable is `begin`, and grows by `moves` where that grows by `step`."""
+    if not moves:
+        return str(first)
+    if moves % step == 0:
+        times = moves // step
+        by = first - begin * times
+        own = VARIABLE if times == 1 else f"{times} * {VARIABLE}"
+        return own if not by else f"{own} {'+' if by > 0 else '-'} {abs(by)}"
+    if step % moves == 0:
+        share = step // moves
+        by = first * share - begin
+        return f"({VARIABLE} {'+' if by >= 0 else '-'} {abs(by)}) // {share}" if by else f"{VARIABLE} // {share}"
+    return f"{first} + ({VARIABLE} - {begin}) // {step} * {moves}"
 
 
 def _range(begin: int, step: int, count: int) -> str:
@@ -211,15 +222,64 @@ def numbers_text(numbers: Sequence[int]) -> str:
     return f"({', '.join(map(str, numbers))}{',' if len(numbers) == 1 else ''})"
 
 
+def entries_once(entries: Sequence[tuple[str, str]]) -> list[str]:
+    """The entries of a dict as Python, those that repeat but for their numbers as one comprehension."""
+    lines = [f"{key}: {value}" for key, value in entries]
+    result: list[str] = []
+    position = 0
+    for run in runs(lines):
+        result += lines[position : run.start]
+        pairs, numbers = _repeated([f"({key}, {value})" for key, value in entries[run.start : run.end]], run)
+        if len(pairs) == 1:
+            key, value = _repeated(list(entries[run.start]), replace(run, end=run.start + 2, steps=_halved(run, entries)))[0]
+            result.append(f"**{{{key}: {value} for {VARIABLE} in {numbers}}}")
+        else:
+            result.append(f"**{{key: value for {VARIABLE} in {numbers} for key, value in ({', '.join(pairs)})}}")
+        position = run.behind
+    return [*result, *lines[position:]]
+
+
+def _halved(run: Run, entries: Sequence[tuple[str, str]]) -> tuple[tuple[int, ...], ...]:
+    """The steps of an entry's key and of its value."""
+    count = len(_NUMBERED.findall(entries[run.start][0]))
+    return run.steps[0][:count], run.steps[0][count:]
+
+
+def blocks_once(blocks: Sequence[Sequence[str]]) -> list[str]:
+    """Blocks of lines of Python, those that repeat but for the numbers in their strings as loops."""
+    texts = ["\n".join(b) for b in blocks]
+    result: list[str] = []
+    position = 0
+    for run in runs(texts):
+        result += [line for b in blocks[position : run.start] for line in b]
+        bodies, numbers = _repeated(texts[run.start : run.end], run)
+        result.append(f"for {VARIABLE} in {numbers}:")
+        result += ["    " + line for body in bodies for line in body.split("\n")]
+        position = run.behind
+    return [*result, *(line for b in blocks[position:] for line in b)]
+
+
+def _repeated(texts: Sequence[str], run: Run) -> tuple[list[str], str]:
+    """One repetition with the loop's variable in its strings, and the numbers that the variable runs over."""
+    begin, step = _first(texts, run)
+    own = [with_variable(text, steps, step, begin) for text, steps in zip(texts, run.steps, strict=True)]
+    return [re.sub(r'"([^"]*\{[^"]*)"', r'f"\1"', text) for text in own], _range(begin, step, run.count)
+
+
+def _first(texts: Sequence[str], run: Run) -> tuple[int, int]:
+    """The first of the numbers that grow most, and its step."""
+    pairs = [(m, s) for t, steps in zip(texts, run.steps, strict=True) for m, s in zip(_NUMBERED.finditer(t), steps, strict=True)]
+    m, step = max(pairs, key=lambda pair: abs(pair[1]))
+    return int(m[2]), step
+
+
 def said_once(lines: Sequence[str]) -> list[str]:
     """Lines of text, with those that repeat but for their numbers said once."""
     result: list[str] = []
     position = 0
     for run in runs(lines):
         result += lines[position : run.start]
-        step = next(s for own in run.steps for s in own if s)
-        first = next(m for line, own in zip(lines[run.start :], run.steps, strict=False) for m, s in zip(_NUMBERED.finditer(line), own, strict=True) if s)
-        begin = int(first[2])
+        begin, step = _first(lines[run.start : run.end], run)
         result.append(f"for {VARIABLE} = {begin}, {begin + step}, … {begin + step * (run.count - 1)}:")
         for line, own in zip(lines[run.start : run.end], run.steps, strict=True):
             result.append("    " + with_variable(line, own, step, begin))

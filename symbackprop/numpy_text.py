@@ -22,6 +22,10 @@ class Names:
         self._given = dict(given or {})
         self._taken = {*reserved, *keyword.kwlist, *keyword.softkwlist, *self._given.values()}
 
+    def all(self) -> tuple[str, ...]:
+        """The names that were given so far."""
+        return tuple(self._given.values())
+
     def counter(self, letter: str) -> str:
         """The name of a loop's variable."""
         return self._name(f"@{letter}", letter)

@@ -109,7 +109,7 @@ def _rule(
         "constants": [(names[k], k, number_text(sympy.Rational(v))) for k, v in row.constants.items()],
         "state": list(row.state),
         "lines": lines,
-        "buffers": list(buffers),
+        "buffers": [(b, "None") for b in buffers],
         "learning_rate": row.learning_rate,
         "source": row.source,
     }
