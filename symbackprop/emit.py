@@ -18,6 +18,7 @@ from .derive import FOLDED_TO, derive
 from .errors import EmitError, suggest
 from .functions import catalogue_functions
 from .layered import VARIABLE, blocks_once, entries_once, layered, numbers_text, said_once
+from .lengthen import lengthened, repeated_layers
 from .loop_text import LoopWriter
 from .loops import Loops
 from .notation import (
@@ -32,6 +33,7 @@ from .notation import (
     Term,
     base_name,
     data_indices,
+    elements_of,
     size_symbol,
 )
 from .numpy_text import Names, NumpyWriter
@@ -120,6 +122,10 @@ def emit(
         raise EmitError(f"the dtype is float64 or float32, not '{dtype}'")
     if style not in STYLES:
         raise EmitError(f"the style is {' or '.join(STYLES)}, not '{style}'")
+    if isinstance(derivation, str) and (chain := repeated_layers(derivation)) is not None:
+        made = lengthened(chain, lambda text: emit(text, target, dtype, sizes, style))
+        if made is not None:
+            return made
     if not isinstance(derivation, Derivation):
         derivation = derive(derivation)
     return render("module.py", _Module(derivation, dtype, dict(sizes or {}), style, target).data())
@@ -195,7 +201,7 @@ class _Module:
             e.name for e in forward if e.name in later_of_forward or e.name == network.prediction or e.name in averaged
         ]
         kept_loss = [e.name for e in loss if e.name in {u for b in backward for u in _used(b)}]
-        parts = {
+        parts: dict[str, dict[str, Any]] = {
             "forward": self._part(forward, (), names),
             "loss": self._part(loss, kept_forward, names),
             "backward": self._part(backward, [*kept_forward, *kept_loss], names),
@@ -208,7 +214,7 @@ class _Module:
         self._returned(parts["loss"], [(self.names[n], self.names[n]) for n in kept_loss])
         self._returned(parts["backward"], gradients)
         parts["train"]["taken"] = gradients
-        for part in ("forward", "loss", "backward", "predict", "train"):
+        for part in ("forward", "loss", "backward", "predict", *(("train",) if self.fast else ())):
             self._say_layers_once(parts[part])
         loops = self._loops() if self.compiled else None
         parameters = [
@@ -294,7 +300,8 @@ class _Module:
         return _closure({name}, self.equations)
 
     def _part(self, equations: Sequence[Equation], available: Iterable[str], parameters: set[str]) -> dict[str, Any]:
-        outside = {u for e in self.equations if e not in equations for u in _used(e)}
+        own = {e.name for e in equations}
+        outside = {u for e in self.equations if e.name not in own for u in _used(e)}
         outside |= {self.derivation.adjoints[w] for w in self.derivation.wrt} | {self.network.prediction or self.network.loss}
         statements = self.planner.statements(equations, outside)
         return self._part_of([self._like_parameter(s) for s in statements], equations, available, parameters)
@@ -350,7 +357,8 @@ class _Module:
         part["taken"] = lay([(n, k) for k, n in part.get("taken", ())], "grads")
         data = [self.names[a.name] for a in self.network.arrays if a.role in ("input", "noise", "target")]
         for stem, own in made.grouped(data)[1].items():
-            dicts.append(f"{made.stems[stem]} = {{{', '.join(f'{n}: {stem}{n}' for n in own)}}}")
+            pairs = [f"{n}: {name}" for n, name in ((n, stem.replace("#", str(n))) for n in own)]
+            dicts.append(f"{made.stems[stem]} = {{{', '.join(pairs)}}}")
             known.add(stem)
         buffers, numbers = made.grouped(part.get("buffers", ()))
         known |= set(numbers)
@@ -374,7 +382,7 @@ class _Module:
         shown = {n: f'"{keys[n]}": {n}' for n in alone}
         for stem, own in numbers.items():
             # in the place of the first of them
-            first = next(n for n, _ in values if n == f"{stem}{own[0]}")
+            first = stem.replace("#", str(own[0]))
             many = f"**{_comprehension(own, stem, keys, made.stems[stem], names=True)}"
             shown[first] = many if len(own) > 1 else f"{_quoted(keys[first])}: {made.text(first)}"
         part["returned"] = [shown[n] for n, _ in values if n in shown]
@@ -445,8 +453,10 @@ class _Module:
 
     def _like_parameter(self, statement: Statement) -> Statement:
         """A derivative that is zero has the shape of its parameter."""
+        if not statement.formula.endswith("= 0"):
+            return statement
         array = {self.names[v]: k for k, v in self.derivation.adjoints.items()}.get(statement.name)
-        if array is None or not statement.formula.endswith("= 0"):
+        if array is None:
             return statement
         return replace(statement, lines=(f"{statement.name} = np.zeros_like(params[{array!r}])",))
 
@@ -650,12 +660,13 @@ class _Module:
 
 def _comprehension(numbers: Sequence[int], stem: str, keys: Mapping[str, str], source: str, names: bool = False) -> str:
     """A dict from number to array out of one from key to array, or (with `names`) the other way round."""
-    numbered = [re.fullmatch(r"(.*?)(\d+)", keys[f"{stem}{n}"]) for n in numbers]
+    own = [keys[stem.replace("#", str(n))] for n in numbers]
+    numbered = [re.fullmatch(r"(.*?)(\d+)", key) for key in own]
     starts = {m[1] if m and int(m[2]) == n else None for m, n in zip(numbered, numbers, strict=True)}
     start = next(iter(starts))
     if len(starts) > 1 or start is None:
-        pairs = [(n, keys[f"{stem}{n}"]) for n in numbers]
-        shown = [f'"{k}": {source}[{n}]' if names else f'{n}: {source}["{k}"]' for n, k in pairs]
+        pairs = zip(numbers, map(_quoted, own), strict=True)
+        shown = [f"{k}: {source}[{n}]" if names else f"{n}: {source}[{k}]" for n, k in pairs]
         return f"{{{', '.join(shown)}}}"
     key = f'f"{start}{{{VARIABLE}}}"'
     pair = f"{key}: {source}[{VARIABLE}]" if names else f"{VARIABLE}: {source}[{key}]"
@@ -663,7 +674,7 @@ def _comprehension(numbers: Sequence[int], stem: str, keys: Mapping[str, str], s
 
 
 def _used(equation: Equation) -> set[str]:
-    return {e.name for t in equation.terms for e in t.body.atoms(Element)}
+    return {e.name for t in equation.terms for e in elements_of(t.body)}
 
 
 def _quoted(text: str) -> str:
@@ -682,7 +693,9 @@ def _start(parameter: Mapping[str, Any]) -> list[str]:
     lines += [f"{name} = {code}" for name, code in parameter["fans"]]
     if parameter["distribution"] == "constant":
         return [*lines, f"{place} = np.full(shape, {parameter['scale']}, dtype)"]
-    drawn = "rng.uniform(-scale, scale, shape)" if parameter["distribution"] == "uniform" else "scale * rng.standard_normal(shape)"
+    drawn = (
+        "rng.uniform(-scale, scale, shape)" if parameter["distribution"] == "uniform" else "scale * rng.standard_normal(shape)"
+    )
     return [*lines, f"scale = {parameter['scale']}", f"{place} = np.asarray({drawn}, dtype)"]
 
 

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field, replace
 
 from .plan import Statement
 
-_NUMBERED = re.compile(r"\b([^\W\d]\w*?)(\d+)(?!\w)")
+# A name with the number of a layer at its end, or before `_in`: the part of a recurrence that is computed ahead.
+_NUMBERED = re.compile(r"\b([^\W\d]\w*?)(\d+)((?:_[^\W\d]+)?)(?!\w)")
 _FEWEST, _LONGEST = 5, 64  # repetitions that are worth a loop, statements that one repetition may have
+_WIDEST = 12  # the steps at which numbers of layers may lie evenly
 VARIABLE = "layer"
 
 
@@ -46,32 +48,37 @@ class Layered:
 
     def text(self, text: str) -> str:
         """Text with the numbered names of the stems as places in their dicts."""
-        return _NUMBERED.sub(lambda m: f"{self.stems[m[1]]}[{m[2]}]" if m[1] in self.stems else m[0], text)
+        return _NUMBERED.sub(lambda m: f"{self.stems[_stem(m)]}[{m[2]}]" if _stem(m) in self.stems else m[0], text)
 
     def grouped(self, names: Iterable[str]) -> tuple[list[str], dict[str, list[int]]]:
-        """Names that stand alone, and the numbers of those that lie in dicts, by their stem."""
+        """Names that stand alone, and the numbers of those that lie in dicts, by their stem (`z#`)."""
         alone: list[str] = []
         numbers: dict[str, list[int]] = {}
         for name in names:
             m = _NUMBERED.fullmatch(name)
-            if m and m[1] in self.stems:
-                numbers.setdefault(m[1], []).append(int(m[2]))
+            if m and _stem(m) in self.stems:
+                numbers.setdefault(_stem(m), []).append(int(m[2]))
             else:
                 alone.append(name)
         return alone, numbers
 
 
+def _stem(m: re.Match[str]) -> str:
+    return f"{m[1]}#{m[3]}"
+
+
 def runs(items: Sequence[str]) -> list[Run]:
     """Where items repeat but for numbers that grow evenly, from the left, the longest first."""
     shapes: dict[str, int] = {}
-    kinds = [shapes.setdefault(_NUMBERED.sub(r"\1#", item), len(shapes)) for item in items]
+    kinds = [shapes.setdefault(_NUMBERED.sub(r"\1#\3", item), len(shapes)) for item in items]
     numbers = [tuple(int(m[2]) for m in _NUMBERED.finditer(item)) for item in items]
     found: list[Run] = []
     start = 0
     while start < len(items):
         best: Run | None = None
         for period in range(1, min(_LONGEST, (len(items) - start) // _FEWEST) + 1):
-            if kinds[start] != kinds[start + period]:
+            again = best is not None and period % (best.end - best.start) == 0
+            if again or kinds[start] != kinds[start + period]:
                 continue
             run = _run(kinds, numbers, start, period)
             if run is not None and (best is None or run.behind > best.behind):
@@ -123,7 +130,7 @@ def layered(statements: Sequence[Statement], taken: Iterable[str], sizes: Mappin
         step, begin, names = moving
         found.append((run, step, begin))
         for stem in names:
-            name = stem
+            name = stem.replace("#", "")
             while name in words:
                 name += "s"
             words.add(name)
@@ -152,7 +159,7 @@ def _moving(run: Run, statements: Sequence[Statement], fixed: set[str]) -> tuple
                 return None
             if abs(own) > abs(step):
                 step, begin = own, int(m[2])
-            names[m[1]] = None
+            names[_stem(m)] = None
     return (step, begin, names) if step else None
 
 
@@ -172,10 +179,10 @@ def _loop(block: Sequence[Statement], run: Run, step: int, begin: int, made: Lay
 
             def place(m: re.Match[str], own: Iterable[int] = own) -> str:
                 moves = next(iter(own))
-                if m[1] not in made.stems:
+                if _stem(m) not in made.stems:
                     return m[0]
                 where = _number(int(m[2]), moves, step, begin)
-                return f"{made.stems[m[1]]}[{where}]"
+                return f"{made.stems[_stem(m)]}[{where}]"
 
             lines.append("    " + _NUMBERED.sub(place, line))
     return Statement("", "\n".join(lines), "", tuple(lines))
@@ -187,7 +194,7 @@ def with_variable(text: str, steps: Iterable[int], step: int, begin: int) -> str
 
     def said(m: re.Match[str]) -> str:
         moves = next(own)
-        return f"{m[1]}{{{_number(int(m[2]), moves, step, begin)}}}" if moves else m[0]
+        return f"{m[1]}{{{_number(int(m[2]), moves, step, begin)}}}{m[3]}" if moves else m[0]
 
     return _NUMBERED.sub(said, text)
 
@@ -214,12 +221,24 @@ def _range(begin: int, step: int, count: int) -> str:
 
 
 def numbers_text(numbers: Sequence[int]) -> str:
-    """Numbers as a range where they are one, as a tuple otherwise."""
-    numbers = sorted(numbers)
-    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
-    if len(numbers) > 2 and len(steps) == 1:
-        return _range(numbers[0], steps.pop(), len(numbers))
-    return f"({', '.join(map(str, numbers))}{',' if len(numbers) == 1 else ''})"
+    """Numbers as a range where they are one, else as a tuple, with ranges where they lie evenly."""
+    rest, ranges, others = sorted(numbers), list[str](), list[int]()
+    while rest:
+        longest: list[int] = []
+        for step in range(1, _WIDEST + 1):
+            own = [rest[0]]
+            while own[-1] + step in rest:
+                own.append(own[-1] + step)
+            longest = max(longest, own, key=len)
+        if len(longest) < 3:
+            others.append(rest.pop(0))
+        else:
+            ranges.append(_range(longest[0], longest[1] - longest[0], len(longest)))
+            rest = [n for n in rest if n not in longest]
+    if len(ranges) == 1 and not others:
+        return ranges[0]
+    parts = [*(f"*{r}" for r in ranges), *map(str, others)]
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def entries_once(entries: Sequence[tuple[str, str]]) -> list[str]:

@@ -354,6 +354,12 @@ def _elements(expr: Expr) -> tuple[Element, ...]:
 
 
 @functools.lru_cache(maxsize=65536)
+def names_of(expr: Expr) -> frozenset[str]:
+    """The arrays in an expression."""
+    return frozenset(e.name for e in _elements(expr))
+
+
+@functools.lru_cache(maxsize=65536)
 def _order(e: Element) -> tuple[str, str]:
     return e.name, str(e.indices)
 

@@ -49,6 +49,7 @@ from .notation import (
     indices_of,
     is_index,
     is_moved,
+    names_of,
     size_symbol,
 )
 from .write import formula
@@ -95,16 +96,18 @@ def simplify(
     done: dict[str, Equation] = {}
     kept = set(keep)
     uses = _count_uses(equations)
+    zero: set[str] = set()
     for original in equations:
         # A derivative that is zero takes what it multiplies with it.
-        zero = {e.name for e in done.values() if not e.terms}
-        alive = tuple(t for t in original.terms if not zero & {e.name for e in t.body.atoms(Element)})
+        alive = tuple(t for t in original.terms if not zero & names_of(t.body))
         equation = replace(original, terms=alive)
         if alive != original.terms:
             rewrites.append(Rewrite("zero", "a derivative that is zero is left out", original, equation))
         current = _apply_rules(equation, known, rewrites)
         current = _inline(current, done, kept, uses, known, rewrites)
         done[current.name] = current
+        if not current.terms:
+            zero.add(current.name)
     order = [done[e.name] for e in equations]
     needed = set(kept)
     for equation in reversed(order):
@@ -156,17 +159,21 @@ def _sums_that_follow(equation: Equation, network: Network, known: Known) -> Ite
     body, target = equation.terms[0].body, equation.target
     if cost(body) > _CENTRED:
         return
+    present = names_of(body)
     means = [
         Fact(e.terms[0], e.target, "definition")
         for e in network.equations[:-1]
-        if len(e.terms) == 1 and e.terms[0].reduce == "sum" and isinstance(_numerator(e.terms[0].body), Element)
+        if len(e.terms) == 1
+        and e.terms[0].reduce == "sum"
+        and not present.isdisjoint(names_of(e.terms[0].body))
+        and isinstance(_numerator(e.terms[0].body), Element)
     ]
     ways: set[tuple[Symbol, ...]] = {(i,) for i in target.letters}
     for mean in means:
         own = next(iter(elements_of(mean.term.body)))
         ways |= {tuple(cast(Symbol, m.get(i, i)) for i in mean.term.over) for m in _matches(own, body)}
     for fact in known.sums:
-        if isinstance(fact.term.body, Element):
+        if isinstance(fact.term.body, Element) and fact.term.body.name in present:
             ways |= {tuple(cast(Symbol, m.get(i, i)) for i in fact.term.over) for m in _matches(fact.term.body, body)}
     knowing = replace(known, sums=(*known.sums, *means))
     for over in sorted(ways, key=str):
@@ -196,6 +203,8 @@ def _numerator(expr: Expr) -> Expr:
 
 def _matches(pattern: Element, expr: Expr) -> Iterator[dict[Expr, Expr]]:
     """How the indices of a pattern must be renamed to meet each element of the same array."""
+    if pattern.name not in names_of(expr):
+        return
     for e in elements_of(expr):
         rename = meet(pattern, e)
         # Beyond its axis an element is zero, and what it was computed from is not: another factor must be zero there too.
@@ -321,8 +330,11 @@ def _function_instances(expr: Expr, known: Known) -> Iterator[tuple[Expr, Expr]]
 
 def _fold_sum(term: Term, known: Known) -> Term | None:
     """A term in which a known sum was recognised."""
+    present = names_of(term.body)
     for fact in known.sums:
         pattern = fact.term
+        if present.isdisjoint(names_of(pattern.body)):
+            continue
         for e in elements_of(pattern.body):
             for rename in _matches(e, term.body):
                 summed = [rename.get(i, i) for i in pattern.over]

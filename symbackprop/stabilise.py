@@ -23,7 +23,8 @@ from .notation import Call, Element, Equation, Function, Term, elements_of, inde
 
 def stabilise(equations: Sequence[Equation], functions: Mapping[str, Function], taken: Iterable[str]) -> tuple[Equation, ...]:
     """All equations of a computation, in order, rewritten; new arrays get names that are not `taken`."""
-    result = [_logs_of_stored(_going_on(e), equations, functions) for e in equations]
+    definitions = {e.name: e for e in equations if len(e.terms) == 1 and not e.terms[0].over}
+    result = [_logs_of_stored(_going_on(e), definitions, functions) for e in equations]
     result = _join_sums(_cancel_poles(result))
     result, shifted = _shift_exponentials(result, set(taken))
     return tuple(
@@ -52,9 +53,10 @@ def _going_on(equation: Equation) -> Equation:
 # ---------------------------------------------------------------------- logarithms of stored values
 
 
-def _logs_of_stored(equation: Equation, equations: Sequence[Equation], functions: Mapping[str, Function]) -> Equation:
+def _logs_of_stored(equation: Equation, definitions: Mapping[str, Equation], functions: Mapping[str, Function]) -> Equation:
     """The logarithm of a probability as a difference of what the probability was computed from."""
-    definitions = {e.name: e for e in equations if len(e.terms) == 1 and not e.terms[0].over}
+    if not any(t.body.has(sympy.log) for t in equation.terms):
+        return equation
     terms: list[Term] = []
     for term in equation.terms:
         swap: dict[Expr, Expr] = {}
