@@ -382,7 +382,7 @@ def _train(params, grads, buffers, x, y):
     db2 = grads["b2"]
     dW3 = grads["W3"]
     db3 = grads["b3"]
-    m, s, e1, t2, t3 = buffers or [None] * 5
+    m, s, e1, t2, t3, t4, t5 = buffers or [None] * 7
     # y1[n,t,h1] = E1[x[n,t],h1]
     y1 = E1[x]
     # z2_in[n,t,q2,h2] = sum(h1, W2[h1,q2,h2]*y1[n,t,h1]) + b2[q2,h2]
@@ -437,7 +437,8 @@ def _train(params, grads, buffers, x, y):
     # dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[n,t,h2])
     dW3[...] = np.tensordot(h2, dz3, axes=([0, 1], [0, 1]))
     # db3[k] = sum(n, t, dz3[n,t,k])
-    np.add.reduce(dz3, axis=(0, 1), out=db3)
+    t4 = np.add.reduce(dz3, axis=0, out=t4)
+    np.add.reduce(t4, axis=0, out=db3)
     # dh2_in[n,t,h2] = sum(k, dz3[n,t,k]*W3[h2,k])
     dh2_in = np.tensordot(dz3, W3, axes=([2], [1]))
     dc2 = np.zeros((N, T, H2), _dtype(params))
@@ -469,11 +470,12 @@ def _train(params, grads, buffers, x, y):
     # dU2[j2,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*h2[n,t-1,j2])
     dU2[...] = np.tensordot(window(h2, 1, (T,), (1,), -1), dz2, axes=([0, 1], [0, 1]))
     # db2[q2,h2] = sum(n, t, dz2[n,t,q2,h2])
-    np.add.reduce(dz2, axis=(0, 1), out=db2)
+    t5 = np.add.reduce(dz2, axis=0, out=t5)
+    np.add.reduce(t5, axis=0, out=db2)
     # dE1[v1,h1] = sum(n, t, dy1[n,t,h1]*where(v1 == x[n,t], 1, 0))
     dE1[...] = scatter((V1, H1), (x,), dy1)
     if not buffers:
-        buffers += [m, s, e1, t2, t3]
+        buffers += [m, s, e1, t2, t3, t4, t5]
     return float(L)
 
 

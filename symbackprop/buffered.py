@@ -340,6 +340,12 @@ class Buffering:
             self._say(bind, f"np.dot({ones}, {operand}, out={out})" if axes[0] == 0 else f"np.dot({operand}, {ones}, out={out})")
             return
         reduce = "np.add.reduce" if how == "sum" else "np.maximum.reduce"
+        if len(axes) > 1 and axes[0] == 0:
+            # The first axis first: this adds whole blocks.
+            part = self._temporary(shape[1:])
+            self.shapes[part] = shape[1:]
+            self._say(part, f"{reduce}({operand}, axis=0, out={part})")
+            operand, axes = part, tuple(a - 1 for a in axes[1:])
         self._say(bind, f"{reduce}({operand}, axis={axes[0] if len(axes) == 1 else axes}, out={out})")
 
     def _vector_of_ones(self, size: str) -> str:

@@ -98,6 +98,8 @@ _RESERVED = [
 ]
 
 
+# Functions of the emitted module that come only where they are used.
+_HELPERS = ("window", "take", "gather", "scatter", "greatest", "place_of_greatest", "overlapped")
 # Names that a compiled training pass uses besides.
 _OF_LOOPS = ("numba", "njit", "weights", "gradient", "space", "whole", "real", "at", "total", "best", "value")
 
@@ -256,9 +258,7 @@ class _Module:
             "logits": self._is_logits(),
             "helpers": self._helpers(),
             "uses_erf": any(e.has(sympy.erf) for e in self._bodies()),
-            "uses": {
-                name: any(f"{name}(" in line for line in self._lines(parts)) for name in ("window", "take", "gather", "scatter")
-            },
+            "uses": {name: any(f"{name}(" in line for line in self._lines(parts)) for name in _HELPERS},
             "parts": parts,
             "block": _BLOCK,
             "fast": self.fast,

@@ -8,6 +8,7 @@ with what does not depend on it computed before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -25,6 +26,7 @@ from .notation import (
     direction,
     elements_of,
     groups_of,
+    index,
     indices_of,
     is_index,
     is_recurrence,
@@ -34,6 +36,8 @@ from .notation import (
 from .numpy_text import Names, NumpyWriter, aligned
 from .views import Shapes, View
 from .write import ATOM, Style, Writer, is_indicator
+
+_SHORT = 16  # as many places, or fewer, are compared one after the other
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ class Planner:
         if not whole and len(scattered) == 1 and not placed:
             code = self._scattered(scattered[0], frame)
             return Statement(name, code, self.formula(equation), (f"{name} = {code}",))
-        code = self._filled(whole, frame) if whole or not parts else f"np.zeros({self._shape(frame)}, _dtype(params))"
+        code = self._overlapped(whole[0], frame) if len(whole) == 1 and not parts else None
+        if code is None:
+            code = self._filled(whole, frame) if whole or not parts else f"np.zeros({self._shape(frame)}, _dtype(params))"
         lines = [f"{name} = {code}"]
         for part in placed:
             left = tuple(i for i in frame if i not in dict(part.places))
@@ -303,6 +309,71 @@ class Planner:
         text = f"scatter(({shape}{',' if len(order) == 1 else ''}), ({', '.join(indices)},), {values})"
         return aligned(text, order, frame)
 
+    def _overlapped(self, term: Term, frame: Sequence[Symbol]) -> str | None:
+        """A sum over windows, the other way round: what each place sends to a window is computed once, then added where it belongs.
+
+        sum(p, h, x[i-p,h]*W[p,h]) for all i is what the products y[k,p] = sum(h, x[k,h]*W[p,h]) add up to at i = k + p.
+        """
+        factors = cast("tuple[Expr, ...]", sympy.Mul.make_args(term.body))
+        sides = [f for f in factors if isinstance(f, Element)]
+        if term.reduce != "sum" or len(sides) != len(factors) or len(sides) != 2:
+            return None
+        moved = [e for e in sides if not all(map(is_index, e.indices))]
+        if len(moved) != 1:
+            return None
+        e, w = moved[0], sides[1 - sides.index(moved[0])]
+        own: list[Expr] = []
+        shifts: list[tuple[Symbol, Symbol, Symbol, int, int]] = []
+        for i, axis in zip(e.indices, self.shapes.axes[e.name], strict=True):
+            if is_index(i):
+                own.append(i)
+                continue
+            found = self._shift(i, index(axis), frame, term.over)
+            if found is None:
+                return None
+            shifts.append(found)
+            own.append(index(axis))
+        kernel = [p for _, _, p, _, _ in shifts]
+        sources = [k for k, _, _, _, _ in shifts]
+        letters = {*own, *w.indices}
+        apart = set(kernel) <= set(w.indices) and not set(kernel) & set(own) and not {i for _, i, *_ in shifts} & letters
+        if not apart or len(set(own)) < len(own) or set(sources) & {*frame, *term.over, *w.indices}:
+            return None
+        over = tuple(i for i in term.over if i not in kernel)
+        axes = [
+            *(cast(Symbol, i) for i in own if i not in over),
+            *(cast(Symbol, i) for i in w.indices if i not in over and i not in own),
+        ]
+        text = self._value([Term(Element(e.args[0], *own) * w, over)], axes)  # type: ignore[arg-type]
+        places = [tuple(map(axes.index, letters)) for letters in (sources, kernel)]
+        paces = [tuple(s[k] for s in shifts) for k in (3, 4)]
+        sizes = ", ".join(self.size(i) for _, i, *_ in shifts)
+        comma = "," if len(shifts) == 1 else ""
+        result = f"overlapped({text}, {places[0]}, {places[1]}, {paces[0]}, {paces[1]}, ({sizes}{comma}))"
+        target = {k: i for k, i, *_ in shifts}
+        return aligned(result, [target.get(i, i) for i in axes if i not in kernel], list(frame))
+
+    def _shift(
+        self, expr: Expr, source: Symbol, frame: Sequence[Symbol], over: Sequence[Symbol]
+    ) -> tuple[Symbol, Symbol, Symbol, int, int] | None:
+        """Where an index is (i - p)/step + c: its own letter, i, p, the step, and how far i lies behind step*source + p."""
+        letters = indices_of(expr)
+        target = [i for i in letters if i in frame]
+        summed = [i for i in letters if i in over]
+        if len(target) != 1 or len(summed) != 1 or len(letters) != 2 or expr.atoms(Element, sympy.floor, sympy.Mod):
+            return None
+        (i,), (p,) = target, summed
+        pace = expr.coeff(i, 1)
+        rest = sympy.expand(expr - pace * (i - p))
+        sizes = [self.shapes.extent(x.name) for x in (source, i, p)]
+        if not (pace.is_Rational and pace > 0 and pace.p == 1) or not rest.is_Rational or not all(s.is_Integer for s in sizes):
+            return None
+        step, behind = int(pace.q), rest * pace.q
+        length, reach, width = map(int, sizes)
+        if not behind.is_Integer or behind < 0 or int(behind) + reach > step * (length - 1) + width:
+            return None
+        return source, i, p, step, int(behind)
+
     # ------------------------------------------------------------------ values
 
     def _value(self, terms: Sequence[Term], frame: Sequence[Symbol]) -> str:
@@ -391,10 +462,17 @@ class Planner:
         if len(groups) > 1 and all(set(over) & indices_of(g) for g in groups):
             return self._einsum(groups, axes, over, pieces)
         natural = self._natural(term.body, [*axes, *over])
-        if term.reduce == "argmax" and len(over) > 1:
+        if term.reduce == "argmax" and len(over) > 1 and not (self._is_short(over) and natural[-1] not in over):
             natural = [*axes, *over]
         writer = NumpyWriter(self.names, self.style, natural, pieces)
         text = writer.expression(term.body, ATOM)
+        if term.reduce != "sum" and self._is_short(over) and natural[-1] not in over:
+            # Along short axes with something behind them it is faster to compare whole arrays, place by place.
+            positions = ", ".join(str(natural.index(i)) for i in over)
+            kept = [i for i in natural if i not in over]
+            name = {"max": "greatest", "argmax": "place_of_greatest"}[term.reduce]
+            result = f"{name}({text}, ({positions}{',' if len(over) == 1 else ''}))"
+            return aligned(result, kept, list(axes))
         if term.reduce == "argmax" and len(over) > 1:
             shape = ", ".join(self.size(i) for i in axes)
             return f"{text}.reshape({shape}, -1).argmax(axis=-1)" if axes else f"{text}.argmax()"
@@ -403,6 +481,11 @@ class Planner:
         where = "" if not kept else f"axis={positions[0]}" if len(positions) == 1 else f"axis={tuple(positions)}"
         result = f"{text}.{term.reduce}({where})" if not text.startswith("-") else f"({text}).{term.reduce}({where})"
         return aligned(result, kept, list(axes)) if kept != list(axes) else result
+
+    def _is_short(self, letters: Sequence[Symbol]) -> bool:
+        """Whether letters have few values together."""
+        sizes = [self.shapes.extent(i.name) for i in letters]
+        return all(s.is_Integer for s in sizes) and math.prod(map(int, sizes)) <= _SHORT
 
     @staticmethod
     def _natural(body: Expr, axes: Sequence[Symbol]) -> list[Symbol]:
