@@ -310,7 +310,7 @@ class Planner:
         return aligned(text, order, frame)
 
     def _overlapped(self, term: Term, frame: Sequence[Symbol]) -> str | None:
-        """A sum over windows, the other way round: what each place sends to a window is computed once, then added where it belongs.
+        """A sum over windows, the other way round: what each place sends to a window is computed once, then added up.
 
         sum(p, h, x[i-p,h]*W[p,h]) for all i is what the products y[k,p] = sum(h, x[k,h]*W[p,h]) add up to at i = k + p.
         """

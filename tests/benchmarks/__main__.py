@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks training|deriving [--short] [--threads N] [-o FOLDER]`: a table and a picture."""
+"""`python -m tests.benchmarks training|deriving|memory [--short] [--threads N] [-o FOLDER]`: a table and a picture."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["training", "deriving"])
+    parser.add_argument("what", choices=["training", "deriving", "memory"])
     parser.add_argument("--short", action="store_true", help="one small network, one round: only to see that it runs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--networks", nargs="+")
@@ -32,6 +32,10 @@ def main():
         from . import deriving
 
         return deriving.main(options)
+    if options.what == "memory":
+        from . import memory
+
+        return memory.main(options)
     from . import training
     from .networks import CASES
 

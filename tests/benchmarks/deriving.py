@@ -1,9 +1,8 @@
 """How long deriving takes and how long the source gets, against depth, beside peers that differentiate a graph."""
 
 import sys
-import time
 
-from symbackprop import declare, derive, emit
+from symbackprop import emit
 
 from .measure import interleaved, ratios, table
 
@@ -12,8 +11,8 @@ def chain(depth, width=8):
     return f"{width} -> " + " -> ".join([f"dense({width}, sigmoid)"] * depth) + " -> half_squared_error"
 
 
-def fresh(chain_text, emitting=True):
-    """Everything anew: what SymPy and this package remember is forgotten first."""
+def fresh_emit(chain_text):
+    """A module, with everything worked out anew: what SymPy and this package remember is forgotten first."""
     from sympy.core.cache import clear_cache
 
     import symbackprop
@@ -24,8 +23,7 @@ def fresh(chain_text, emitting=True):
             for value in vars(module).values():
                 if hasattr(value, "cache_clear") and value.__module__ == name and value.__name__ != "catalogue_functions":
                     value.cache_clear()
-    derivation = derive(declare(chain_text))
-    return emit(derivation) if emitting else derivation
+    return emit(chain_text)
 
 
 def jax_trace(depth, width=8):
@@ -43,25 +41,55 @@ def jax_trace(depth, width=8):
     return lambda: jax.make_jaxpr(jax.grad(loss))(params, x, x)
 
 
+def measured(depth, width, rounds, peers=True):
+    """Seconds of ours, the peers' times over ours, characters and weights."""
+    contenders = {"ours": lambda: fresh_emit(chain(depth, width))}
+    if peers:
+        contenders["JAX trace"] = jax_trace(depth, width)
+    found = interleaved(contenders, rounds, 0.01)
+    seconds = sorted(found["ours"])[rounds // 2]
+    return seconds, ratios(found, "ours").get("JAX trace"), len(emit(chain(depth, width))), depth * width * (width + 1)
+
+
 def main(options):
-    depths = [2] if options.short else [2, 4, 8, 16, 32, 64]
+    depths = [2] if options.short else [2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
+    widths = [] if options.short else [8, 32, 128, 512]
     rows = []
-    for depth in depths:
-        contenders = {"ours": lambda depth=depth: fresh(chain(depth))}
-        if not options.short:
-            contenders["JAX trace"] = jax_trace(depth)
-        found = interleaved(contenders, 1 if options.short else 5, 0.01)
-        own = ratios(found, "ours")
-        start = time.perf_counter()
-        source = emit(chain(depth))
-        rows.append(
-            (depth, f"{sorted(found['ours'])[len(found['ours']) // 2]:.2f}", f"{own.get('JAX trace', 0):.3f}", len(source))
-        )
-        print(
-            f"depth {depth:4}: derived and emitted in {rows[-1][1]} s, {len(source)} characters ({time.perf_counter() - start:.2f} s)",
-            flush=True,
-        )
+    for depth, width in [*((d, 8) for d in depths), *((8, w) for w in widths if w != 8)]:
+        seconds, jax, characters, weights = measured(depth, width, 1 if options.short else 3, not options.short and depth <= 64)
+        rows.append((depth, width, weights, seconds, jax, characters))
+        print(f"depth {depth:4} width {width:4}: {seconds:.2f} s, {characters} characters", flush=True)
     if options.output:
-        header = ["layers", "seconds, derived and emitted", "JAX trace over ours", "characters of source"]
-        (options.output / "deriving.md").write_text(table(header, rows), encoding="utf-8")
+        header = ["layers", "width", "weights", "seconds, derived and emitted", "JAX trace over ours", "characters of source"]
+        body = [(d, w, n, f"{s:.2f}", f"{j:.3f}" if j else "-", c) for d, w, n, s, j, c in rows]
+        (options.output / "deriving.md").write_text(table(header, body), encoding="utf-8")
+        picture(rows, options.output / "deriving.svg")
     return 0
+
+
+def picture(rows, path):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6))
+    deep = [r for r in rows if r[1] == 8]
+    wide = sorted((r for r in rows if r[0] == 8), key=lambda r: r[1])
+    axes[0].loglog([r[0] for r in deep], [r[3] for r in deep], "o-", label="ours: derived and emitted")
+    traced = [r for r in deep if r[4]]
+    axes[0].loglog([r[0] for r in traced], [r[3] * r[4] for r in traced], "s-", label="JAX: gradient traced")
+    axes[0].set_xlabel("layers (width 8)")
+    axes[0].set_ylabel("seconds")
+    axes[0].legend(fontsize=8)
+    axes[1].loglog([r[0] for r in deep], [r[5] for r in deep], "o-")
+    axes[1].set_xlabel("layers (width 8)")
+    axes[1].set_ylabel("characters of source")
+    axes[1].set_ylim(1e4, 1e6)
+    axes[2].loglog([r[2] for r in wide], [r[3] for r in wide], "o-", label="8 layers, wider and wider")
+    axes[2].set_xlabel("weights")
+    axes[2].set_ylabel("seconds")
+    axes[2].set_ylim(0.05, 5)
+    axes[2].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)
