@@ -98,7 +98,7 @@ def _check_options(check: argparse.ArgumentParser) -> None:
 
 def _emit_options(emit: argparse.ArgumentParser) -> None:
     emit.add_argument("network", help=NETWORK_HELP)
-    emit.add_argument("--target", default="numpy")
+    emit.add_argument("--target", default="numpy", help="numpy, or numba: the training step compiled to loops")
     emit.add_argument("--dtype", choices=["float64", "float32"], default="float64")
     emit.add_argument("--style", choices=["fast", "plain"], default="fast", help="plain: each formula is one line, for teaching")
     _output(emit, required=True)

@@ -115,8 +115,9 @@ def emit(
 
     `derivation` is a `Derivation` or anything that `derive` takes; `sizes` gives numbers to index letters whose size is
     still symbolic; `dtype` is the module's default. The `plain` style writes each formula as one line and lets NumPy make new
-    arrays; the `fast` one trains with buffers that are kept from step to step. Raises `EmitError` where a function is
-    abstract or a target unknown.
+    arrays; the `fast` one trains with buffers that are kept from step to step. With the target `numba` the training step is
+    loops that Numba compiles (the module then needs `numba` and `scipy`); all else is NumPy. Raises `EmitError` where a
+    function is abstract or a target unknown.
     """
     if target not in TARGETS:
         raise EmitError(f"there is no target '{target}'{suggest(target, TARGETS)}; known: {', '.join(TARGETS)}")
@@ -124,6 +125,8 @@ def emit(
         raise EmitError(f"the dtype is float64 or float32, not '{dtype}'")
     if style not in STYLES:
         raise EmitError(f"the style is {' or '.join(STYLES)}, not '{style}'")
+    if target == "numba" and style == "plain":
+        raise EmitError("the plain style is NumPy's: for Numba leave it out")
     if isinstance(derivation, str) and (chain := repeated_layers(derivation)) is not None:
         made = lengthened(chain, lambda text: emit(text, target, dtype, sizes, style))
         if made is not None:

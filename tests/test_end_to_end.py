@@ -11,9 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from symbackprop import check, derive, explain, jacobian
+from symbackprop import check, derive, emit, explain, jacobian
 from symbackprop.catalogue import OPTIMISERS, SCHEDULES
 from symbackprop.declare import bundled
+from symbackprop.errors import EmitError
 from symbackprop.train import bundled_data
 
 
@@ -367,7 +368,12 @@ def test_a_second_run_takes_what_the_first_one_made(tmp_path):
     assert repaired == source
 
 
-@pytest.mark.parametrize("what", ["training", "deriving"])
+def test_the_plain_style_is_for_numpy():
+    with pytest.raises(EmitError, match="plain style"):
+        emit("xor", target="numba", style="plain")
+
+
+@pytest.mark.parametrize("what", ["training", "deriving", "memory"])
 def test_the_benchmarks_run(what):
     """Not how fast: only that the documented command runs."""
     import subprocess
@@ -377,4 +383,4 @@ def test_the_benchmarks_run(what):
     command = [sys.executable, "-m", "tests.benchmarks", what, "--short"]
     done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert ("small" if what == "training" else "depth") in done.stdout
+    assert ("depth" if what == "deriving" else "small") in done.stdout

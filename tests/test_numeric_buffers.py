@@ -66,14 +66,53 @@ def test_training_follows_the_derivatives(name, options, module_of):
 
 
 # Compiling takes seconds: the others when all is asked for.
-COMPILED_ALWAYS = {NETWORKS[k] for k in (2, 3, 5, 8, 12)}
+COMPILED_ALWAYS = {False: {NETWORKS[k] for k in (2, 3, 5, 8, 12)}, True: {NETWORKS[k] for k in (4, 6, 7)}}
 
 
+@pytest.mark.parametrize("products", [False, True], ids=["loops", "products"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_compiled_training_follows_the_derivatives(name, sweep, module_of):
-    if not sweep and name not in COMPILED_ALWAYS:
+def test_compiled_training_follows_the_derivatives(name, products, sweep, module_of, monkeypatch):
+    if not sweep and name not in COMPILED_ALWAYS[products]:
         pytest.skip("compiled with --sweep")
+    if products:  # of matrices however small, else these networks have none
+        monkeypatch.setattr("symbackprop.loop_products._SMALL", 0)
     test_training_follows_the_derivatives(name, {"target": "numba"}, module_of)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_compiled_functions_are_as_exact_as_numpy(dtype, module_of):
+    module = module_of("2 -> dense(2, tanh) -> dense(1, sigmoid) -> binary_cross_entropy", target="numba")
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(scale=s, size=400) for s in (1e-9, 1e-3, 1, 30)]).astype(dtype)
+    x = x[
+        np.abs(x) < 86
+    ]  # in single precision exp is 0 a little before it is too small, and infinite a little before it is too large
+    unit = np.finfo(dtype).eps
+    for name in ("exp", "expm1", "tanh"):
+        own = np.array([getattr(module, f"_{name}")(v) for v in x])
+        exact = getattr(np, name)(x.astype(np.longdouble))
+        assert np.max(np.abs(own - exact) / np.maximum(np.abs(exact), np.finfo(dtype).tiny)) < 4 * unit, name
+    nan, inf = dtype(np.nan), dtype(np.inf)
+    assert [module._exp(v) for v in (-inf, dtype(-1e4), dtype(0))] == [0, 0, 1]
+    assert module._exp(inf) == module._exp(dtype(1e4)) == module._expm1(inf) == inf
+    assert (module._tanh(-inf), module._tanh(inf), module._expm1(-inf)) == (-1, 1, -1)
+    assert all(np.isnan(f(nan)) for f in (module._exp, module._expm1, module._tanh))
+
+
+def test_compiled_training_does_not_swallow_what_is_no_number(module_of):
+    module = module_of("3 -> dense(4, relu) -> dense(2) -> softmax_cross_entropy", target="numba")
+    params = module.init(0)
+    params["W1"][0, 0] = np.nan
+    trainer = module.Trainer(params, 4)
+    assert np.isnan(trainer.step(np.ones((4, 3)), np.eye(2)[[0, 1, 0, 1]]))
+
+
+def test_compiled_training_takes_arrays_however_they_lie(module_of):
+    module = module_of("3 -> dense(4, tanh) -> dense(2) -> softmax_cross_entropy", target="numba")
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((3, 6)).T, np.eye(2)[rng.integers(2, size=12)][::2]
+    losses = [module.Trainer(module.init(0), 6).step(*data) for data in ((X, Y), (X.copy(), Y.copy()), (X.tolist(), Y.tolist()))]
+    assert losses[0] == losses[1] == losses[2]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
