@@ -144,11 +144,8 @@ def _deliver(text: str | bytes, options: argparse.Namespace) -> int:
 
 
 def _derive(options: argparse.Namespace) -> int:
-    from .derive import derive
-    from .explain import explain, fragment
+    from .cache import cached, network_text
     from .files import refuse_existing
-    from .numbers import read_values
-    from .pdf import pdf
 
     if options.fragment and options.format not in ("text", "latex"):
         raise SymbackpropError(f"--fragment goes with --format text or latex, not {options.format}")
@@ -156,13 +153,28 @@ def _derive(options: argparse.Namespace) -> int:
         raise SymbackpropError("a PDF needs a file to go to: add -o FILE.pdf")
     if options.output is not None:
         refuse_existing(options.output, options.force)
-    values = read_values(options.values) if options.values is not None else None
-    derivation = derive(options.network, options.wrt)
-    if options.fragment:
-        return _deliver(fragment(derivation, options.format, options.form, options.notation), options)
     if options.format == "pdf":
-        return _deliver(pdf(derivation, options.form, options.notation), options)
-    return _deliver(explain(derivation, options.format, options.form, values, options.seed, options.notation), options)
+        from .derive import derive
+        from .pdf import pdf
+
+        return _deliver(pdf(derive(options.network, options.wrt), options.form, options.notation), options)
+
+    def make() -> str:
+        from .derive import derive
+        from .explain import explain, fragment
+        from .numbers import read_values
+
+        values = read_values(options.values) if options.values is not None else None
+        derivation = derive(options.network, options.wrt)
+        if options.fragment:
+            return fragment(derivation, options.format, options.form, options.notation)
+        return explain(derivation, options.format, options.form, values, options.seed, options.notation)
+
+    text = network_text(options.network)
+    if text is None or options.values is not None:
+        return _deliver(make(), options)
+    chosen = (options.wrt, options.format, options.form, options.fragment, options.notation, options.seed)
+    return _deliver(cached(("derive", text, repr(chosen)), make), options)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -368,6 +368,20 @@ def test_a_second_run_takes_what_the_first_one_made(tmp_path):
     assert repaired == source
 
 
+def test_a_derivation_comes_from_the_cache(tmp_path, monkeypatch, capsys):
+    from symbackprop.cli import main
+
+    monkeypatch.setenv("SYMBACKPROP_CACHE", str(tmp_path / "cache"))
+    chain = "3 -> dense(2, tanh) -> dense(1) -> squared_error"
+    assert main(["derive", chain]) == 0
+    first = capsys.readouterr().out
+    assert main(["derive", chain, "--form", "scalar"]) == 0
+    assert capsys.readouterr().out != first
+    monkeypatch.setattr("symbackprop.derive.derive", None)  # what is there is not derived again
+    assert main(["derive", chain]) == 0
+    assert capsys.readouterr().out == first
+
+
 def test_the_plain_style_is_for_numpy():
     with pytest.raises(EmitError, match="plain style"):
         emit("xor", target="numba", style="plain")
