@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,8 @@ from .buffered import Buffering, Helper
 from .derive import FOLDED_TO, derive
 from .errors import EmitError, suggest
 from .functions import catalogue_functions
-from .layered import VARIABLE, blocks_once, entries_once, layered, numbers_text, said_once
+from .layer_dicts import quoted, say_layers_once
+from .layered import blocks_once, entries_once, said_once
 from .lengthen import lengthened, repeated_layers
 from .loop_text import LoopWriter
 from .loops import Loops
@@ -215,12 +214,15 @@ class _Module:
         }
         parts["train"] = self._train_part(parts, names) if self.fast else {"buffers": [], "statements": []}
         gradients = [(w, self.names[derivation.adjoints[w]]) for w in derivation.wrt]
-        self._returned(parts["forward"], [(self.names[n], self.names[n]) for n in kept_forward])
-        self._returned(parts["loss"], [(self.names[n], self.names[n]) for n in kept_loss])
-        self._returned(parts["backward"], gradients)
-        parts["train"]["taken"] = gradients
+        parts["forward"]["returned"] = [(self.names[n], self.names[n]) for n in kept_forward]
+        parts["loss"]["returned"] = [(self.names[n], self.names[n]) for n in kept_loss]
+        parts["backward"]["returned"] = parts["train"]["taken"] = gradients
+        taken = (*_RESERVED, *self.names.all())
+        same = {self.names[n]: self.names[self._same_size(n)] for n in self.numbers}
+        named = {self.names[n]: v for n, v in self.numbers.items()}
+        data = [self.names[a.name] for a in network.arrays if a.role in ("input", "noise", "target")]
         for part in ("forward", "loss", "backward", "predict", *(("train",) if self.fast else ())):
-            self._say_layers_once(parts[part])
+            say_layers_once(parts[part], taken, same, named, data)
         loops = self._loops() if self.compiled else None
         parameters = [
             *(self._parameter(a) for a in network.arrays if a.role == "parameter"),
@@ -243,7 +245,7 @@ class _Module:
             "facts": [self._fact(f) for f in network.facts if self._is_about_data(f)],
             "assumed": [_plain(self._fact_text(f)) for f in network.facts],
             "dtype": self.dtype,
-            "sizes": entries_once([(_quoted(n), str(v)) for n, v in self.numbers.items() if n not in self.formulas]),
+            "sizes": entries_once([(quoted(n), str(v)) for n, v in self.numbers.items() if n not in self.formulas]),
             "derived": self._derived(),
             "places": self._places(),
             "stops": any(c.name == "stop" for e in network.equations for t in e.terms for c in t.body.atoms(Call)),
@@ -253,7 +255,7 @@ class _Module:
                 for n, share, _ in network.averages
             ],
             "constants": [(self.names[n], number_text(v), n) for n, v in network.constants],
-            "parameters": entries_once([(_quoted(p["key"]), _tuple(map(_quoted, p["shape"]))) for p in parameters]),
+            "parameters": entries_once([(quoted(p["key"]), _tuple(map(quoted, p["shape"]))) for p in parameters]),
             "starts": blocks_once([_start(p) for p in parameters]),
             "inputs": [self._data_array(a) for a in network.arrays if a.role == "input"],
             "targets": [self._data_array(a) for a in network.arrays if a.role == "target"],
@@ -332,64 +334,6 @@ class _Module:
     def _same_size(self, size: str) -> str:
         """The first of the sizes that are the same number."""
         return next((n for n, v in self.numbers.items() if v is not None and v == self.numbers[size]), size)
-
-    @staticmethod
-    def _returned(part: dict[str, Any], values: Sequence[tuple[str, str]]) -> None:
-        part["returned"] = values
-
-    def _say_layers_once(self, part: dict[str, Any]) -> None:
-        """Layers that are alike become loops, and their arrays dicts by the number of the layer."""
-        taken = (*_RESERVED, *self.names.all())
-        same = {self.names[n]: self.names[self._same_size(n)] for n in self.numbers}
-        made = layered(part["statements"], taken, same)
-        part["statements"] = made.statements
-        dicts: list[str] = []
-        known: set[str] = set()
-
-        def lay(values: Sequence[tuple[str, str]], source: str) -> list[tuple[str, str]]:
-            """Numbered names that come from a dict of arrays, by their keys, lie in one of their own."""
-            alone, numbers = made.grouped(name for name, _ in values)
-            keys = dict(values)
-            for stem, own in numbers.items():
-                dicts.append(f"{made.stems[stem]} = {_comprehension(own, stem, keys, source)}")
-                known.add(stem)
-            return [(n, keys[n]) for n in alone]
-
-        part["parameters"] = lay(part["parameters"], "params")
-        part["stored"] = [n for n, _ in lay([(n, n) for n in part["stored"]], "stored")]
-        part["taken"] = lay([(n, k) for k, n in part.get("taken", ())], "grads")
-        data = [self.names[a.name] for a in self.network.arrays if a.role in ("input", "noise", "target")]
-        for stem, own in made.grouped(data)[1].items():
-            pairs = [f"{n}: {name}" for n, name in ((n, stem.replace("#", str(n))) for n in own)]
-            dicts.append(f"{made.stems[stem]} = {{{', '.join(pairs)}}}")
-            known.add(stem)
-        buffers, numbers = made.grouped(part.get("buffers", ()))
-        known |= set(numbers)
-        part["buffers"] = [
-            *((n, "None") for n in buffers),
-            *((made.stems[s], f"dict.fromkeys({numbers_text(own)})") for s, own in numbers.items()),
-        ]
-        if fresh := [name for stem, name in made.stems.items() if stem not in known]:
-            dicts.append(f"{', '.join(fresh)} = {', '.join(['{}'] * len(fresh))}")
-        part["dicts"] = dicts
-        if made.stems:
-            words = _words(" ".join(line for s in made.statements for line in s.lines))
-            lines = [line for line in part["sizes"] if line.partition(" = ")[0] in words]
-            there = {line.partition(" = ")[0] for line in lines}
-            numbered = [(self.names[n], v) for n, v in self.numbers.items() if v is not None]
-            lines += [f"{n} = {v}" for n, v in numbered if n in words and n not in there]
-            part["sizes"] = [made.text(line) for line in lines]
-        values = [(n, k) for k, n in part.get("returned", ())]
-        alone, numbers = made.grouped(n for n, _ in values)
-        keys = dict(values)
-        shown = {n: f'"{keys[n]}": {n}' for n in alone}
-        for stem, own in numbers.items():
-            # in the place of the first of them
-            first = stem.replace("#", str(own[0]))
-            many = f"**{_comprehension(own, stem, keys, made.stems[stem], names=True)}"
-            shown[first] = many if len(own) > 1 else f"{_quoted(keys[first])}: {made.text(first)}"
-        part["returned"] = [shown[n] for n, _ in values if n in shown]
-        part["text"] = made.text
 
     def _train_part(self, parts: Mapping[str, Mapping[str, Any]], parameters: set[str]) -> dict[str, Any]:
         """One pass for training: all statements in order, each writing into a buffer that is kept."""
@@ -661,27 +605,8 @@ class _Module:
         }
 
 
-def _comprehension(numbers: Sequence[int], stem: str, keys: Mapping[str, str], source: str, names: bool = False) -> str:
-    """A dict from number to array out of one from key to array, or (with `names`) the other way round."""
-    own = [keys[stem.replace("#", str(n))] for n in numbers]
-    numbered = [re.fullmatch(r"(.*?)(\d+)", key) for key in own]
-    starts = {m[1] if m and int(m[2]) == n else None for m, n in zip(numbered, numbers, strict=True)}
-    start = next(iter(starts))
-    if len(starts) > 1 or start is None:
-        pairs = zip(numbers, map(_quoted, own), strict=True)
-        shown = [f"{k}: {source}[{n}]" if names else f"{n}: {source}[{k}]" for n, k in pairs]
-        return f"{{{', '.join(shown)}}}"
-    key = f'f"{start}{{{VARIABLE}}}"'
-    pair = f"{key}: {source}[{VARIABLE}]" if names else f"{VARIABLE}: {source}[{key}]"
-    return f"{{{pair} for {VARIABLE} in {numbers_text(numbers)}}}"
-
-
 def _used(equation: Equation) -> set[str]:
     return {e.name for t in equation.terms for e in elements_of(t.body)}
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _tuple(items: Iterable[str]) -> str:
@@ -691,8 +616,8 @@ def _tuple(items: Iterable[str]) -> str:
 
 def _start(parameter: Mapping[str, Any]) -> list[str]:
     """The lines that make a fresh parameter."""
-    place = f"params[{_quoted(parameter['key'])}]"
-    lines = [f"shape = {_tuple(f'size[{_quoted(s)}]' for s in parameter['shape'])}"]
+    place = f"params[{quoted(parameter['key'])}]"
+    lines = [f"shape = {_tuple(f'size[{quoted(s)}]' for s in parameter['shape'])}"]
     lines += [f"{name} = {code}" for name, code in parameter["fans"]]
     if parameter["distribution"] == "constant":
         return [*lines, f"{place} = np.full(shape, {parameter['scale']}, dtype)"]

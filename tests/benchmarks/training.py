@@ -2,6 +2,8 @@
 
 import importlib.util
 import itertools
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -61,6 +63,60 @@ def contenders(case, optimizer, dtype, wanted):
             turn = itertools.cycle(data)
             calls[name] = lambda step=step, turn=turn: step(*next(turn))
     return calls
+
+
+_CHILD = """
+import sys, time
+import numpy as np
+from tests.benchmarks import training
+from tests.benchmarks.networks import CASES
+name, optimizer, dtype, who = sys.argv[1:]
+call = training.contenders(CASES[name], optimizer, np.dtype(dtype).type, [who]).get(who)
+print("ready" if call else "none", flush=True)
+for line in sys.stdin:
+    start = time.perf_counter()
+    for _ in range(int(line)):
+        call()
+    print(time.perf_counter() - start, flush=True)
+"""
+
+
+def apart(name, optimizer, dtype, wanted):
+    """The contenders in processes of their own, which wait while it is not their turn: threads of one would disturb the others."""
+    children, calls = [], {}
+    for who in wanted:
+        command = [sys.executable, "-c", _CHILD, name, optimizer, dtype, who]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        children.append(child)
+        if child.stdout.readline().strip() != "ready":
+            continue
+
+        def call(count=1, child=child):
+            child.stdin.write(f"{count}\n")
+            child.stdin.flush()
+            return float(child.stdout.readline())
+
+        calls[who] = call
+    return children, calls
+
+
+def run_apart(names, optimizers, dtypes, rounds, seconds, wanted, say=print):
+    """As `run`, each contender in a process of its own."""
+    rows = []
+    for name, optimizer, dtype in itertools.product(names, optimizers, dtypes):
+        children, calls = apart(name, optimizer, dtype, wanted)
+        counts = {w: max(1, int(seconds / max(min(call(2) / 2 for _ in range(3)), 1e-7))) for w, call in calls.items()}
+        found = {w: [] for w in calls}
+        for _ in range(rounds):
+            for w, call in calls.items():
+                found[w].append(call(counts[w]) / counts[w])
+        for child in children:
+            child.stdin.close()
+            child.wait()
+        own = ratios(found, "ours")
+        rows.append((name, optimizer, dtype, own))
+        say(f"{name:12} {optimizer:9} {dtype:8} " + "  ".join(f"{n} {r:.2f}" for n, r in own.items() if n != "ours"), flush=True)
+    return rows
 
 
 def run(names, optimizers, dtypes, rounds, seconds, wanted, say=print):
