@@ -155,3 +155,20 @@ def test_wrong_shapes_are_still_refused(module_of):
         trainer.step(np.ones((2, 5)), Y)
     with pytest.raises(ValueError, match="different numbers"):
         trainer.step(np.ones((3, 4)), Y)
+
+
+def test_compiled_fit_follows_numpy_and_resumes(module_of, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 4))
+    Y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
+    chain = "4 -> dense(6, relu) -> batch_norm -> dropout(0.8) -> dense(3) -> softmax_cross_entropy"
+    options = {"batch_size": 16, "optimizer": "adam", "learning_rate": 0.01}  # the last batch of an epoch is smaller
+    found = [module_of(chain, target=target).fit(X, Y, epochs=4, **options) for target in ("numpy", "numba")]
+    for key, w in found[0][0].items():
+        assert np.allclose(w, found[1][0][key], rtol=1e-9, atol=1e-12), key
+    module, state = module_of(chain, target="numba"), tmp_path / "state.npz"
+    module.fit(X, Y, epochs=2, checkpoint=state, **options)
+    again, history = module.fit(X, Y, epochs=4, checkpoint=state, resume=True, **options)
+    assert len(history) == 4
+    for key, w in found[1][0].items():
+        assert np.array_equal(w, again[key]), key
