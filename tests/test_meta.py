@@ -17,7 +17,7 @@ PACKAGE = ROOT / "symbackprop"
 # From the bottom up; a module imports only from the levels below its own, stages never one another.
 LEVELS = (
     {"errors"},
-    {"notation", "render", "parse", "catalogue", "files", "alike", "claim_files"},
+    {"notation", "render", "parse", "catalogue", "files", "alike", "claim_files", "lengthen"},
     {"cache", "chain", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees"},
     {"unicode_text", "latex", "numpy_text", "edits"},
     {"mathml", "reader", "maths_tokens"},
@@ -25,10 +25,10 @@ LEVELS = (
     {"shapes"},
     {"views"},
     {"lower", "differentiate", "simplify", "stabilise", "plan", "evaluate", "matrix"},
-    {"functions", "buffered", "tabulate"},
-    {"recipes"},
-    {"assemble"},
-    {"layers"},
+    {"functions", "buffered", "tabulate", "loop_text", "layered"},
+    {"recipes", "loop_nests", "layer_dicts"},
+    {"assemble", "loop_products"},
+    {"layers", "loops"},
     {"chains"},
     {"declare"},
     {"derive", "variants", "updates"},

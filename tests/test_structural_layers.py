@@ -59,7 +59,7 @@ def test_few_layers_are_written_one_by_one():
     assert "for layer in" not in emit(chain("dense", 4))
 
 
-@pytest.mark.parametrize("options", [{}, {"style": "plain"}, {"dtype": "float32"}], ids=["fast", "plain", "float32"])
+@pytest.mark.parametrize("options", [{}, {"style": "plain"}], ids=["fast", "plain"])
 def test_many_layers_are_what_deriving_all_of_them_gives(options):
     text = chain("dense", 70)
     assert repeated_layers(text).count == 70
