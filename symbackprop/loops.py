@@ -241,7 +241,8 @@ class Loops:
             return None
         for letter, value in (test.args, tuple(reversed(test.args))):
             loose = is_index(letter) and letter not in fixed and letter not in pinned and letter in (*frame, *over)
-            if loose and letter not in indices_of(value) and not value.atoms(sympy.Mod, sympy.floor):
+            plain = not value.atoms(sympy.Mod, sympy.floor) and sympy.denom(sympy.together(value)) == 1
+            if loose and plain and letter not in indices_of(value):
                 return cast(Symbol, letter), cast(Expr, value)
         return None
 
