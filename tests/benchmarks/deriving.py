@@ -52,7 +52,7 @@ def measured(depth, width, rounds, peers=True):
 
 
 def main(options):
-    depths = [2] if options.short else [2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
+    depths = [2] if options.short else [2, 4, 8, 16, 32, 64, 256, 1000]
     widths = [] if options.short else [8, 32, 128, 512]
     rows = []
     for depth, width in [*((d, 8) for d in depths), *((8, w) for w in widths if w != 8)]:
