@@ -238,7 +238,10 @@ class Writer:
     @staticmethod
     def plain_fraction(number: Expr) -> bool:
         """Whether a number is written as a fraction rather than as a decimal."""
-        return number.q <= 20 or bool(sympy.Integer(number.q) % 10 and _not_decimal(number.q))
+        endless = bool(sympy.Integer(number.q) % 10 and _not_decimal(number.q))
+        # 81/256 is shorter than its decimal, which would be rounded where people read it.
+        long = number.q < 10**5 and number.q % 10 != 0 and sympy.Rational(short_decimal(number)) != number
+        return number.q <= 20 or endless or bool(long)
 
     def _product(self, expr: Expr) -> tuple[str, int]:
         sign, above, below = self.split(expr)
