@@ -155,6 +155,9 @@ class _Module:
                     self.numbers[i.size] = int(value)
                 else:
                     self.formulas[i.size] = value
+        first = {v: n for n, v in reversed(self.numbers.items()) if v is not None}
+        # of the sizes that are one number
+        self._first_size = {n: n if v is None else first[v] for n, v in self.numbers.items()}
         own = {f.name: f for f in self.network.functions}
         self.functions: dict[str, Function] = {**{n: catalogue_functions()[n] for n in FOLDED_TO}, **own}
         for f in own.values():
@@ -218,7 +221,7 @@ class _Module:
         parts["loss"]["returned"] = [(self.names[n], self.names[n]) for n in kept_loss]
         parts["backward"]["returned"] = parts["train"]["taken"] = gradients
         taken = (*_RESERVED, *self.names.all())
-        same = {self.names[n]: self.names[self._same_size(n)] for n in self.numbers}
+        same = {self.names[n]: self.names[self._first_size[n]] for n in self.numbers}
         named = {self.names[n]: v for n, v in self.numbers.items()}
         data = [self.names[a.name] for a in network.arrays if a.role in ("input", "noise", "target")]
         for part in ("forward", "loss", "backward", "predict", *(("train",) if self.fast else ())):
@@ -268,11 +271,9 @@ class _Module:
             "block": _BLOCK,
             "fast": self.fast,
             "loops": loops,
-            "kept_forward": [self.names[n] for n in kept_forward],
             "kept_loss": [self.names[n] for n in kept_loss],
             "loss": self.names[network.loss],
             "prediction": self.names[network.prediction] if network.prediction else None,
-            "gradients": [(w, self.names[derivation.adjoints[w]]) for w in derivation.wrt],
             "optimizers": [
                 loop_optimiser(o) if self.compiled else plan_optimiser(o, self.fast) for o in catalogue.OPTIMISERS.values()
             ],
@@ -331,17 +332,13 @@ class _Module:
             "sizes": self._size_lines(statements, equations),
         }
 
-    def _same_size(self, size: str) -> str:
-        """The first of the sizes that are the same number."""
-        return next((n for n, v in self.numbers.items() if v is not None and v == self.numbers[size]), size)
-
     def _train_part(self, parts: Mapping[str, Mapping[str, Any]], parameters: set[str]) -> dict[str, Any]:
         """One pass for training: all statements in order, each writing into a buffer that is kept."""
         statements = [s for part in ("forward", "loss", "backward") for s in cast("list[Statement]", parts[part]["statements"])]
         shapes: dict[str, tuple[str, ...]] = {self.names[a.name]: tuple(self._shape(a.name)) for a in self.network.arrays}
         shapes |= {self.names[e.name]: tuple(self._size_of(base_name(i.name)) for i in e.target.letters) for e in self.equations}
         # Sizes that are one number are one size: arrays may then lie in each other's buffers.
-        shapes = {name: tuple(map(self._same_size, shape)) for name, shape in shapes.items()}
+        shapes = {name: tuple(map(self._first_size.__getitem__, shape)) for name, shape in shapes.items()}
         shapes |= {self.names[i.size]: () for i in self.network.indices}
         shapes |= {self.names[n]: () for n, _ in self.network.constants}
         gradients = {self.names[self.derivation.adjoints[w]] for w in self.derivation.wrt}
@@ -364,7 +361,6 @@ class _Module:
 
     def _loops(self) -> dict[str, Any]:
         """One pass for training as loops for a compiler."""
-        arrays = {a.name: a for a in self.network.arrays}
         gradients = [self.derivation.adjoints[w] for w in self.derivation.wrt]
         averages = [n for n, _, _ in self.network.averages]
         wanted = _closure({self.network.loss, *gradients, *averages}, self.equations)
@@ -377,7 +373,7 @@ class _Module:
         planner = self.planner
         writer = LoopWriter(self.names, planner.style, planner.shapes, self.functions, whole, scalars)
         given = {a.name for a in data} | set(self.derivation.wrt) | set(gradients)
-        taken = {*arrays, *(e.name for e in self.equations)}
+        taken = {*self.arrays, *(e.name for e in self.equations)}
         program = Loops(writer, planner.formula, self.numbers, given, taken).program(equations, averages)
         words = _words(" ".join(program.lines)) | {s for _, shape, _ in program.arrays for s in shape}
         words |= {self.names[s] for w in self.derivation.wrt for s in self._shape(w)}

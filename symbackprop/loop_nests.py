@@ -101,7 +101,7 @@ def joined(group: Sequence[Nest], item: Nest, size: Callable[[Symbol], str]) -> 
         return None
     letter, own = group[0].levels[0], item.levels[0]
     if not is_index(letter) or not is_index(own):
-        return item if own == letter and all(_may_share(g, item, None) for g in group) else None
+        return item if own == letter else None
     if size(letter) != size(own):
         return None
     if own != letter:
@@ -124,15 +124,13 @@ def reads_of(group: Block | list[Nest]) -> set[str]:
     return set[str]().union(added, *(n.reads for n in group))
 
 
-def _may_share(first: Nest, second: Nest, letter: Symbol | None) -> bool:
+def _may_share(first: Nest, second: Nest, letter: Symbol) -> bool:
     """Whether two statements may run in one loop over a letter: what one writes, the other touches only at the same place."""
     touched = (first.writes & (second.reads | second.writes)) | (first.reads & second.writes)
     for name in touched:
         if name not in first.reads | second.reads and first.op == second.op == "+=":
             continue  # both only add
         places = [e for e in (first.target, second.target, *first.elements, *second.elements) if e.name == name]
-        if letter is None:
-            continue
         axes = {tuple(k for k, i in enumerate(e.indices) if letter in indices_of(i)) for e in places}
         if len(axes) != 1 or len(axis := next(iter(axes))) != 1 or any(e.indices[axis[0]] != letter for e in places):
             return False

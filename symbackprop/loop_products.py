@@ -19,8 +19,9 @@ from sympy import Expr, Symbol
 
 from .algebra import group_factors
 from .loop_nests import Block
-from .loop_text import LoopWriter, elements_in, is_plain
+from .loop_text import LoopWriter, elements_in
 from .notation import Element, indices_of, is_index, unwrapped
+from .views import is_plain
 
 # A product of matrices smaller than this is faster in loops than in a call; sizes that are not known count as `_USUAL`.
 _SMALL, _USUAL = 4096, 32

@@ -16,7 +16,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from .notation import Call, Element, Equation, Function, Term, elements_of, indices_of, is_index, unwrapped
-from .numpy_text import Names
+from .numpy_text import Names, exponent_less_one
 from .stabilise import share, stable_function
 from .views import Shapes
 from .write import ATOM, PRODUCT, Style, Writer
@@ -28,7 +28,7 @@ _OWN = {"exp": "_exp", "expm1": "_expm1", "tanh": "_tanh"}
 class LoopWriter(Writer):
     """Writes scalar code; what must be computed before an expression is collected in `before`.
 
-    `ranks` are arrays without axes by name and how they are read (`b[0]`), `whole` the arrays of whole numbers.
+    `scalars` are arrays without axes by name and how they are read (`b[0]`), `whole` the arrays of whole numbers.
     """
 
     times, over_ = " * ", " / "
@@ -172,10 +172,8 @@ class LoopWriter(Writer):
             return f"real({self._whole(expr)})", ATOM
         if expr == sympy.S.NegativeInfinity:
             return "real(-np.inf)", ATOM
-        if isinstance(expr, sympy.Add) and len(expr.args) == 2 and sympy.S.NegativeOne in expr.args:
-            power = expr + 1
-            if isinstance(power, sympy.exp):
-                return self.function("expm1", cast(Expr, power.args[0])), ATOM
+        if (power := exponent_less_one(expr)) is not None:
+            return self.function("expm1", power), ATOM
         if expr.is_number and not expr.is_Rational:
             return f"real({float(expr)!r})", ATOM
         return super()._write(expr)
@@ -274,11 +272,6 @@ class LoopWriter(Writer):
 def letters_in(expressions: Iterable[Expr]) -> set[Symbol]:
     """The letters of several expressions."""
     return {i for e in expressions for i in indices_of(e)}
-
-
-def is_plain(e: Element) -> bool:
-    """Whether every index is a letter of its own."""
-    return all(is_index(i) for i in e.indices) and len(set(e.indices)) == len(e.indices)
 
 
 def elements_in(expressions: Iterable[Any]) -> list[Element]:

@@ -37,6 +37,7 @@ from .notation import (
     unwrapped,
     within_step,
 )
+from .plan import Planner
 from .write import is_indicator
 
 
@@ -123,7 +124,7 @@ class Loops:
                 else:
                     plain.append(part.body)
                 continue
-            front, inside = _pulled(part.body, part.over)
+            front, inside = Planner.pull(Term(part.body, part.over))
             inner = tuple(i for i in own if i in indices_of(inside))
             whole = not part.pinned and all(indices_of(t) <= set(fixed) for t in part.tests)
             product = self.products.find(inside, inner, part.over, fixed) if whole else None
@@ -470,15 +471,6 @@ class Loops:
 
 # Names that the emitted module itself has.
 _FOUND = {"np", "math", "range", "abs", "real", "_exp", "_expm1", "_tanh"}
-
-
-def _pulled(body: Expr, over: Sequence[Symbol]) -> tuple[Expr, Expr]:
-    """What does not depend on the summed indices, and the rest."""
-    if not over:
-        return sympy.S.One, body
-    factors = cast("tuple[Expr, ...]", sympy.Mul.make_args(body))
-    inside = [f for f in factors if indices_of(f) & set(over)]
-    return sympy.Mul(*(f for f in factors if f not in inside)), sympy.Mul(*inside)
 
 
 def _pace(i: Expr, letter: Symbol) -> float:

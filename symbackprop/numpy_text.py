@@ -129,10 +129,8 @@ class NumpyWriter(Writer):
             return f"{self.expression(above, PRODUCT)} // {self.expression(below, ATOM)}", PRODUCT
         if expr == sympy.S.NegativeInfinity:
             return "-np.inf", ATOM
-        if isinstance(expr, sympy.Add) and len(expr.args) == 2 and sympy.S.NegativeOne in expr.args:
-            power = expr + 1
-            if isinstance(power, sympy.exp):
-                return self.narrow("np.expm1", cast(Expr, power.args[0])), ATOM
+        if (power := exponent_less_one(expr)) is not None:
+            return self.narrow("np.expm1", power), ATOM
         return super()._write(expr)
 
     def symbols(self, expr: Expr) -> str:
@@ -209,6 +207,15 @@ class NumpyWriter(Writer):
             parts = sorted((self.relation(part) for part in test.args), key=str)
             return joint.join(p if joint == " and " else f"({p})" for p in parts)
         return super().relation(test)
+
+
+def exponent_less_one(expr: Expr) -> Expr | None:
+    """The x of `exp(x) - 1`, which `expm1` computes without losing digits; None for anything else."""
+    if isinstance(expr, sympy.Add) and len(expr.args) == 2 and sympy.S.NegativeOne in expr.args:
+        power = expr + 1
+        if isinstance(power, sympy.exp):
+            return cast(Expr, power.args[0])
+    return None
 
 
 def aligned(text: str, axes: Sequence[Symbol], frame: Sequence[Symbol]) -> str:

@@ -417,7 +417,7 @@ class Planner:
         term = self._times_absent(term)
         if not term.over:
             return term.body
-        outside, inside = self._pull(term)
+        outside, inside = self.pull(term)
         axes = [i for i in frame if i in indices_of(inside)]
         text = self._reduced(replace(term, body=inside), axes, pieces)
         name = f"@{len(pieces)}"
@@ -432,7 +432,7 @@ class Planner:
         return Term(term.body * sympy.Mul(*sizes), over, term.reduce) if absent else term
 
     @staticmethod
-    def _pull(term: Term) -> tuple[Expr, Expr]:
+    def pull(term: Term) -> tuple[Expr, Expr]:
         """What does not depend on the summed indices goes in front of the sum."""
         if term.reduce != "sum":
             return sympy.S.One, term.body
@@ -462,11 +462,12 @@ class Planner:
         if len(groups) > 1 and all(set(over) & indices_of(g) for g in groups):
             return self._einsum(groups, axes, over, pieces)
         natural = self._natural(term.body, [*axes, *over])
-        if term.reduce == "argmax" and len(over) > 1 and not (self._is_short(over) and natural[-1] not in over):
+        by_place = term.reduce != "sum" and natural[-1] not in over and self._is_short(over)
+        if term.reduce == "argmax" and len(over) > 1 and not by_place:
             natural = [*axes, *over]
         writer = NumpyWriter(self.names, self.style, natural, pieces)
         text = writer.expression(term.body, ATOM)
-        if term.reduce != "sum" and self._is_short(over) and natural[-1] not in over:
+        if by_place:
             # Along short axes with something behind them it is faster to compare whole arrays, place by place.
             positions = ", ".join(str(natural.index(i)) for i in over)
             kept = [i for i in natural if i not in over]

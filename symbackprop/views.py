@@ -165,7 +165,7 @@ class View:
     def element(self, e: Element, factor: bool = False) -> Expr:
         """An element with plain letters for indices, computed by a piece of text where it has others now."""
         fixed_axis = self.momentary.get(e.name)
-        if not fixed_axis and not any(i in self.fixed for i in indices_of(e)) and _is_plain(e):
+        if not fixed_axis and not any(i in self.fixed for i in indices_of(e)) and is_plain(e):
             return e
         limits = self.shapes.outside(e)
         if False in limits:
@@ -305,7 +305,8 @@ class View:
         return (f"gather({text}, {arrays})" if beyond else f"{text}[{arrays}]"), frame
 
 
-def _is_plain(e: Element) -> bool:
+def is_plain(e: Element) -> bool:
+    """Whether every index is a letter of its own."""
     return all(is_index(i) for i in e.indices) and len(set(e.indices)) == len(e.indices)
 
 

@@ -46,23 +46,24 @@ def batch(module, network, count, rng):
     return X, {k: draw(k, axes, network.labels) for k, axes in module.TARGETS.items()}
 
 
-@pytest.mark.parametrize("options", [{"style": "fast"}, {"style": "plain"}], ids=["fast", "plain"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_training_follows_the_derivatives(name, options, module_of):
-    network, module = declare(name), module_of(name, **options)
+def assert_training_follows(network, module, optimizer="momentum", counts=(4, 4, 7, 7, 4, 4)):
+    """Training passes with these batch sizes have the loss and the derivatives that the separate functions give."""
     rng = np.random.default_rng(0)
-    trainer = module.Trainer(
-        module.init(0, np.float64, {s: 3 for s, n in module.SIZES.items() if n is None}), 4, "momentum", 1e-3
-    )
-    for count in (4, 7, 4):  # another batch size has buffers of its own
-        for _ in range(2):
-            X, Y = batch(module, network, count, rng)
-            noise = {"noise": trainer.noise(X)} if hasattr(trainer, "noise") else {}
-            loss, gradients = module.loss_and_gradients({k: w.copy() for k, w in trainer.params.items()}, X, Y, **noise)
-            assert trainer.step(X, Y) == pytest.approx(loss, rel=1e-12)
-            scale = max(np.abs(g).max() for g in gradients.values())
-            for key, g in trainer._grads.items():
-                assert np.abs(g - gradients[key]).max() <= 1e-12 * scale
+    trainer = module.Trainer(module.init(0, np.float64, {s: 3 for s, n in module.SIZES.items() if n is None}), 4, optimizer, 1e-3)
+    for count in counts:  # another batch size has buffers of its own
+        X, Y = batch(module, network, count, rng)
+        noise = {"noise": trainer.noise(X)} if hasattr(trainer, "noise") else {}
+        loss, gradients = module.loss_and_gradients({k: w.copy() for k, w in trainer.params.items()}, X, Y, **noise)
+        assert trainer.step(X, Y) == pytest.approx(loss, rel=1e-12)
+        scale = max(np.abs(g).max() for g in gradients.values())
+        for key, g in trainer._grads.items():
+            assert np.abs(g - gradients[key]).max() <= 1e-12 * scale
+
+
+@pytest.mark.parametrize("style", ["fast", "plain"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_follows_the_derivatives(name, style, module_of):
+    assert_training_follows(declare(name), module_of(name, style=style))
 
 
 # Compiling takes seconds: the others when all is asked for.
@@ -76,7 +77,7 @@ def test_compiled_training_follows_the_derivatives(name, products, sweep, module
         pytest.skip("compiled with --sweep")
     if products:  # of matrices however small, else these networks have none
         monkeypatch.setattr("symbackprop.loop_products._SMALL", 0)
-    test_training_follows_the_derivatives(name, {"target": "numba"}, module_of)
+    assert_training_follows(declare(name), module_of(name, target="numba"))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -84,9 +85,8 @@ def test_compiled_functions_are_as_exact_as_numpy(dtype, module_of):
     module = module_of("2 -> dense(2, tanh) -> dense(1, sigmoid) -> binary_cross_entropy", target="numba")
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(scale=s, size=400) for s in (1e-9, 1e-3, 1, 30)]).astype(dtype)
-    x = x[
-        np.abs(x) < 86
-    ]  # in single precision exp is 0 a little before it is too small, and infinite a little before it is too large
+    # In single precision exp is 0 a little before it is too small, and infinite a little before it is too large.
+    x = x[np.abs(x) < 86]
     unit = np.finfo(dtype).eps
     for name in ("exp", "expm1", "tanh"):
         own = np.array([getattr(module, f"_{name}")(v) for v in x])

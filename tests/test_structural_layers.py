@@ -7,7 +7,7 @@ from symbackprop import declare, derive, emit
 from symbackprop.layered import numbers_text, runs
 from symbackprop.lengthen import repeated_layers
 
-from .test_numeric_buffers import batch
+from .test_numeric_buffers import assert_training_follows
 
 KINDS = {
     "dense": ("6", "dense(8, tanh)", "dense(3) -> softmax_cross_entropy"),
@@ -38,16 +38,7 @@ def test_loops_over_like_layers_compute_the_derivatives(kind, module_of, sweep):
     assert source.count("for layer in range(") >= 4
     module = module_of(text)
     assert module.check_gradients() < 1e-6
-    rng = np.random.default_rng(0)
-    trainer = module.Trainer(module.init(0, np.float64, {s: 3 for s, n in module.SIZES.items() if n is None}), 4, "sgd", 1e-3)
-    for count in (4, 5, 4):
-        X, Y = batch(module, network, count, rng)
-        noise = {"noise": trainer.noise(X)} if hasattr(trainer, "noise") else {}
-        loss, gradients = module.loss_and_gradients({k: w.copy() for k, w in trainer.params.items()}, X, Y, **noise)
-        assert trainer.step(X, Y) == pytest.approx(loss, rel=1e-12)
-        scale = max(np.abs(g).max() for g in gradients.values())
-        for key, g in trainer._grads.items():
-            assert np.abs(g - gradients[key]).max() <= 1e-12 * scale
+    assert_training_follows(network, module, "sgd", (4, 5, 4))
 
 
 def test_the_source_does_not_grow_with_depth():
