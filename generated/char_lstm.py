@@ -112,10 +112,10 @@ def scatter(shape, places, values):
     return result
 
 
+@np.errstate(over="ignore")  # where an exponential overflows, one over it is the zero that it should be
 def sigmoid(z):
     """sigmoid(z) = 1/(1 + exp(-z))"""
-    e1 = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e1) / (1 + e1)
+    return 1 / (1 + np.exp(-z))
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -263,9 +263,10 @@ def _forward(params, x):
     h2 = np.zeros((N, T, H2), _dtype(params))
     for t in range(T):
         # z2[n,t,q2,h2] = z2_in[n,t,q2,h2] + sum(j2, h2[n,t-1,j2]*U2[j2,q2,h2])
-        z2 = z2_in[:, t].copy()
         if t > 0:
-            z2 += np.tensordot(h2[:, t - 1], U2, axes=([1], [0]))
+            z2 = z2_in[:, t] + np.tensordot(h2[:, t - 1], U2, axes=([1], [0]))
+        else:
+            z2 = z2_in[:, t]
         # i2[n,t,h2] = sigmoid(z2[n,t,0,h2])
         i2[:, t] = sigmoid(z2[:, 0])
         # f2[n,t,h2] = sigmoid(z2[n,t,1,h2])
@@ -331,9 +332,10 @@ def _backward(params, stored, x, y):
     dz2 = np.zeros((N, T, Q2, H2), _dtype(params))
     for t in reversed(range(T)):
         # dh2[n,t,h2] = dh2_in[n,t,h2] + sum(q2, h2', dz2[n,t+1,q2,h2']*U2[h2,q2,h2'])
-        dh2 = dh2_in[:, t].copy()
         if t < T - 1:
-            dh2 += np.tensordot(dz2[:, t + 1], U2, axes=([1, 2], [1, 2]))
+            dh2 = dh2_in[:, t] + np.tensordot(dz2[:, t + 1], U2, axes=([1, 2], [1, 2]))
+        else:
+            dh2 = dh2_in[:, t]
         # do2[n,t,h2] = dh2[n,t,h2]*t1[n,t,h2]
         do2 = dh2 * t1[:, t]
         # dc2[n,t,h2] = dh2[n,t,h2]*(1 - t1[n,t,h2]**2)*o2[n,t,h2] + dc2[n,t+1,h2]*f2[n,t+1,h2]
@@ -341,14 +343,15 @@ def _backward(params, stored, x, y):
         if t < T - 1:
             dc2[:, t] += dc2[:, t + 1] * f2[:, t + 1]
         # df2[n,t,h2] = dc2[n,t,h2]*c2[n,t-1,h2]
-        df2 = np.zeros((N, H2), _dtype(params))
         if t > 0:
-            df2 += c2[:, t - 1] * dc2[:, t]
+            df2 = c2[:, t - 1] * dc2[:, t]
+        else:
+            df2 = np.zeros((N, H2), _dtype(params))
         # dz2[n,t,q2,h2] = where(q2 == 3, 1, 0)*do2[n,t,h2]*o2[n,t,h2]*(1 - o2[n,t,h2]) + where(q2 == 2, 1, 0)*dc2[n,t,h2]*(1 - g2[n,t,h2]**2)*i2[n,t,h2] + where(q2 == 1, 1, 0)*df2[n,t,h2]*f2[n,t,h2]*(1 - f2[n,t,h2]) + where(q2 == 0, 1, 0)*dc2[n,t,h2]*g2[n,t,h2]*i2[n,t,h2]*(1 - i2[n,t,h2])
-        dz2[:, t, 3] += o2[:, t] * do2 * (1 - o2[:, t])
-        dz2[:, t, 2] += dc2[:, t] * i2[:, t] * (1 - g2[:, t] ** 2)
-        dz2[:, t, 1] += f2[:, t] * df2 * (1 - f2[:, t])
-        dz2[:, t, 0] += i2[:, t] * dc2[:, t] * g2[:, t] * (1 - i2[:, t])
+        dz2[:, t, 3] = o2[:, t] * do2 * (1 - o2[:, t])
+        dz2[:, t, 2] = dc2[:, t] * i2[:, t] * (1 - g2[:, t] ** 2)
+        dz2[:, t, 1] = f2[:, t] * df2 * (1 - f2[:, t])
+        dz2[:, t, 0] = i2[:, t] * dc2[:, t] * g2[:, t] * (1 - i2[:, t])
     # dW2[h1,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*y1[n,t,h1])
     dW2 = np.tensordot(y1, dz2, axes=([0, 1], [0, 1]))
     # dy1[n,t,h1] = sum(q2, h2, dz2[n,t,q2,h2]*W2[h1,q2,h2])
@@ -362,6 +365,7 @@ def _backward(params, stored, x, y):
     return {"E1": dE1, "W2": dW2, "U2": dU2, "b2": db2, "W3": dW3, "b3": db3}
 
 
+@np.errstate(over="ignore")  # where an exponential overflows, one over it is the zero that it should be
 def _train(params, grads, buffers, x, y):
     """One pass of training: the loss; the derivatives go into `grads`, all else into `buffers`, so that later passes allocate nothing."""
     E1 = params["E1"]
@@ -376,106 +380,156 @@ def _train(params, grads, buffers, x, y):
     H1 = 16
     H2 = 64
     Q2 = 4
+    K = 36
     dE1 = grads["E1"]
     dW2 = grads["W2"]
     dU2 = grads["U2"]
     db2 = grads["b2"]
     dW3 = grads["W3"]
     db3 = grads["b3"]
-    m, s, e1, t2, t3, t4, t5 = buffers or [None] * 7
+    z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, t3, z3, t4, m, e1, t5, t6, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12 = buffers or [None] * 29
     # y1[n,t,h1] = E1[x[n,t],h1]
     y1 = E1[x]
-    # z2_in[n,t,q2,h2] = sum(h1, W2[h1,q2,h2]*y1[n,t,h1]) + b2[q2,h2]
-    z2_in = np.tensordot(y1, W2, axes=([2], [0])) + b2
-    i2 = np.zeros((N, T, H2), _dtype(params))
-    f2 = np.zeros((N, T, H2), _dtype(params))
-    g2 = np.zeros((N, T, H2), _dtype(params))
-    o2 = np.zeros((N, T, H2), _dtype(params))
-    c2 = np.zeros((N, T, H2), _dtype(params))
-    t1 = np.zeros((N, T, H2), _dtype(params))
-    h2 = np.zeros((N, T, H2), _dtype(params))
+    # z2_in[t,n,q2,h2] = sum(h1, W2[h1,q2,h2]*y1[n,t,h1]) + b2[q2,h2]
+    t2 = np.empty((T, N, H1), _dtype(params)) if t2 is None else t2
+    np.copyto(t2, y1.transpose(1, 0, 2))
+    z2_in = np.empty((T, N, Q2, H2), _dtype(params)) if z2_in is None else z2_in
+    np.dot(t2.reshape(-1, H1), W2.reshape(H1, -1), out=z2_in.reshape(T * N, -1))
+    z2_in = np.add(z2_in, b2, out=z2_in)
+    i2 = np.zeros((T, N, H2), _dtype(params)) if i2 is None else i2
+    f2 = np.zeros((T, N, H2), _dtype(params)) if f2 is None else f2
+    g2 = np.zeros((T, N, H2), _dtype(params)) if g2 is None else g2
+    o2 = np.zeros((T, N, H2), _dtype(params)) if o2 is None else o2
+    c2 = np.zeros((T, N, H2), _dtype(params)) if c2 is None else c2
+    t1 = np.zeros((T, N, H2), _dtype(params)) if t1 is None else t1
+    h2 = np.zeros((T, N, H2), _dtype(params)) if h2 is None else h2
     for t in range(T):
-        # z2[n,t,q2,h2] = z2_in[n,t,q2,h2] + sum(j2, h2[n,t-1,j2]*U2[j2,q2,h2])
-        z2 = z2_in[:, t].copy()
+        # z2[t,n,q2,h2] = z2_in[t,n,q2,h2] + sum(j2, h2[t-1,n,j2]*U2[j2,q2,h2])
         if t > 0:
-            z2 += np.tensordot(h2[:, t - 1], U2, axes=([1], [0]))
-        # i2[n,t,h2] = sigmoid(z2[n,t,0,h2])
-        i2[:, t] = sigmoid(z2[:, 0])
-        # f2[n,t,h2] = sigmoid(z2[n,t,1,h2])
-        f2[:, t] = sigmoid(z2[:, 1])
-        # g2[n,t,h2] = tanh(z2[n,t,2,h2])
-        g2[:, t] = np.tanh(z2[:, 2])
-        # o2[n,t,h2] = sigmoid(z2[n,t,3,h2])
-        o2[:, t] = sigmoid(z2[:, 3])
-        # c2[n,t,h2] = c2[n,t-1,h2]*f2[n,t,h2] + g2[n,t,h2]*i2[n,t,h2]
-        c2[:, t] = g2[:, t] * i2[:, t]
+            z2 = np.empty((N, Q2, H2), _dtype(params)) if z2 is None else z2
+            np.dot(h2[t - 1], U2.reshape(H2, -1), out=z2.reshape(N, -1))
+            z2 = np.add(z2_in[t], z2, out=z2)
+        else:
+            z2 = np.positive(z2_in[t], out=z2)
+        # i2[t,n,h2] = sigmoid(z2[t,n,0,h2])
+        np.negative(z2[:, 0], out=i2[t])
+        np.exp(i2[t], out=i2[t])
+        np.add(1, i2[t], out=i2[t])
+        np.divide(1, i2[t], out=i2[t])
+        # f2[t,n,h2] = sigmoid(z2[t,n,1,h2])
+        np.negative(z2[:, 1], out=f2[t])
+        np.exp(f2[t], out=f2[t])
+        np.add(1, f2[t], out=f2[t])
+        np.divide(1, f2[t], out=f2[t])
+        # g2[t,n,h2] = tanh(z2[t,n,2,h2])
+        np.tanh(z2[:, 2], out=g2[t])
+        # o2[t,n,h2] = sigmoid(z2[t,n,3,h2])
+        np.negative(z2[:, 3], out=o2[t])
+        np.exp(o2[t], out=o2[t])
+        np.add(1, o2[t], out=o2[t])
+        np.divide(1, o2[t], out=o2[t])
+        # c2[t,n,h2] = c2[t-1,n,h2]*f2[t,n,h2] + g2[t,n,h2]*i2[t,n,h2]
+        np.multiply(g2[t], i2[t], out=c2[t])
         if t > 0:
-            c2[:, t] += c2[:, t - 1] * f2[:, t]
-        # t1[n,t,h2] = tanh(c2[n,t,h2])
-        t1[:, t] = np.tanh(c2[:, t])
-        # h2[n,t,h2] = o2[n,t,h2]*t1[n,t,h2]
-        h2[:, t] = o2[:, t] * t1[:, t]
-    # z3[n,t,k] = sum(h2, h2[n,t,h2]*W3[h2,k]) + b3[k]
-    z3 = np.tensordot(h2, W3, axes=([2], [0])) + b3
+            t3 = np.multiply(c2[t - 1], f2[t], out=t3)
+            np.add(c2[t], t3, out=c2[t])
+        # t1[t,n,h2] = tanh(c2[t,n,h2])
+        np.tanh(c2[t], out=t1[t])
+        # h2[t,n,h2] = o2[t,n,h2]*t1[t,n,h2]
+        np.multiply(o2[t], t1[t], out=h2[t])
+    # z3[n,t,k] = sum(h2, h2[t,n,h2]*W3[h2,k]) + b3[k]
+    t4 = np.empty((N, T, H2), _dtype(params)) if t4 is None else t4
+    np.copyto(t4, h2.transpose(1, 0, 2))
+    z3 = np.empty((N, T, K), _dtype(params)) if z3 is None else z3
+    np.dot(t4.reshape(-1, H2), W3, out=z3.reshape(-1, V1))
+    z3 = np.add(z3, b3, out=z3)
     # m[n,t] = max(k, z3[n,t,k])
     m = np.maximum.reduce(z3, axis=2, out=m)
     # s[n,t,k] = z3[n,t,k] - m[n,t]
-    s = np.subtract(z3, m[:, :, None], out=s)
+    s = np.subtract(z3, m[:, :, None], out=z3)
     # e1[n,t,k] = exp(s[n,t,k])
     e1 = np.exp(s, out=e1)
     # S[n,t] = sum(k, e1[n,t,k])
     S = np.add.reduce(e1, axis=2, out=m)
-    # L = -sum(n, t, k, y[n,t,k]*(s[n,t,k] - log(S[n,t])))/N
-    t3 = np.log(S, out=t3)
-    t2 = np.subtract(s, t3[:, :, None], out=t2)
-    L = -np.vdot(y, t2) / N
     # p[n,t,k] = e1[n,t,k]/S[n,t]
     p = np.divide(e1, S[:, :, None], out=e1)
+    # L = -sum(n, t, k, y[n,t,k]*(s[n,t,k] - log(S[n,t])))/N
+    t6 = np.log(S, out=t6)
+    t5 = np.subtract(s, t6[:, :, None], out=t5)
+    L = -np.vdot(y, t5) / N
     # dz3[n,t,k] = (p[n,t,k] - y[n,t,k])/N
     e1 = np.subtract(p, y, out=e1)
     dz3 = np.divide(e1, N, out=e1)
-    # dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[n,t,h2])
-    dW3[...] = np.tensordot(h2, dz3, axes=([0, 1], [0, 1]))
+    # dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[t,n,h2])
+    t7 = np.empty((T, N, V1), _dtype(params)) if t7 is None else t7
+    np.copyto(t7, dz3.transpose(1, 0, 2))
+    np.dot(h2.reshape(-1, H2).T, t7.reshape(-1, V1), out=dW3)
     # db3[k] = sum(n, t, dz3[n,t,k])
-    t4 = np.add.reduce(dz3, axis=0, out=t4)
-    np.add.reduce(t4, axis=0, out=db3)
-    # dh2_in[n,t,h2] = sum(k, dz3[n,t,k]*W3[h2,k])
-    dh2_in = np.tensordot(dz3, W3, axes=([2], [1]))
-    dc2 = np.zeros((N, T, H2), _dtype(params))
-    dz2 = np.zeros((N, T, Q2, H2), _dtype(params))
+    t8 = np.add.reduce(dz3, axis=0, out=t8)
+    np.add.reduce(t8, axis=0, out=db3)
+    # dh2_in[t,n,h2] = sum(k, dz3[n,t,k]*W3[h2,k])
+    np.copyto(t7, dz3.transpose(1, 0, 2))
+    dh2_in = np.empty((T, N, H2), _dtype(params)) if dh2_in is None else dh2_in
+    np.dot(t7.reshape(-1, V1), W3.T, out=dh2_in.reshape(-1, H2))
+    dc2 = np.zeros((T, N, H2), _dtype(params)) if dc2 is None else dc2
+    dz2 = np.zeros((T, N, Q2, H2), _dtype(params)) if dz2 is None else dz2
     for t in reversed(range(T)):
-        # dh2[n,t,h2] = dh2_in[n,t,h2] + sum(q2, h2', dz2[n,t+1,q2,h2']*U2[h2,q2,h2'])
-        dh2 = dh2_in[:, t].copy()
+        # dh2[t,n,h2] = dh2_in[t,n,h2] + sum(q2, h2', dz2[t+1,n,q2,h2']*U2[h2,q2,h2'])
         if t < T - 1:
-            dh2 += np.tensordot(dz2[:, t + 1], U2, axes=([1, 2], [1, 2]))
-        # do2[n,t,h2] = dh2[n,t,h2]*t1[n,t,h2]
-        do2 = dh2 * t1[:, t]
-        # dc2[n,t,h2] = dh2[n,t,h2]*(1 - t1[n,t,h2]**2)*o2[n,t,h2] + dc2[n,t+1,h2]*f2[n,t+1,h2]
-        dc2[:, t] = dh2 * o2[:, t] * (1 - t1[:, t] ** 2)
+            t3 = np.empty((N, H2), _dtype(params)) if t3 is None else t3
+            np.dot(dz2[t + 1].reshape(N, -1), U2.reshape(H2, -1).T, out=t3)
+            dh2 = np.add(dh2_in[t], t3, out=t3)
+        else:
+            dh2 = np.positive(dh2_in[t], out=t3)
+        # do2[t,n,h2] = dh2[t,n,h2]*t1[t,n,h2]
+        do2 = np.multiply(dh2, t1[t], out=do2)
+        # dc2[t,n,h2] = dh2[t,n,h2]*(1 - t1[t,n,h2]**2)*o2[t,n,h2] + dc2[t+1,n,h2]*f2[t+1,n,h2]
+        np.multiply(dh2, o2[t], out=dc2[t])
+        t9 = np.square(t1[t], out=t9)
+        t9 = np.subtract(1, t9, out=t9)
+        np.multiply(dc2[t], t9, out=dc2[t])
         if t < T - 1:
-            dc2[:, t] += dc2[:, t + 1] * f2[:, t + 1]
-        # df2[n,t,h2] = dc2[n,t,h2]*c2[n,t-1,h2]
-        df2 = np.zeros((N, H2), _dtype(params))
+            t9 = np.multiply(dc2[t + 1], f2[t + 1], out=t9)
+            np.add(dc2[t], t9, out=dc2[t])
+        # df2[t,n,h2] = dc2[t,n,h2]*c2[t-1,n,h2]
         if t > 0:
-            df2 += c2[:, t - 1] * dc2[:, t]
-        # dz2[n,t,q2,h2] = where(q2 == 3, 1, 0)*do2[n,t,h2]*o2[n,t,h2]*(1 - o2[n,t,h2]) + where(q2 == 2, 1, 0)*dc2[n,t,h2]*(1 - g2[n,t,h2]**2)*i2[n,t,h2] + where(q2 == 1, 1, 0)*df2[n,t,h2]*f2[n,t,h2]*(1 - f2[n,t,h2]) + where(q2 == 0, 1, 0)*dc2[n,t,h2]*g2[n,t,h2]*i2[n,t,h2]*(1 - i2[n,t,h2])
-        dz2[:, t, 3] += o2[:, t] * do2 * (1 - o2[:, t])
-        dz2[:, t, 2] += dc2[:, t] * i2[:, t] * (1 - g2[:, t] ** 2)
-        dz2[:, t, 1] += f2[:, t] * df2 * (1 - f2[:, t])
-        dz2[:, t, 0] += i2[:, t] * dc2[:, t] * g2[:, t] * (1 - i2[:, t])
-    # dW2[h1,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*y1[n,t,h1])
-    dW2[...] = np.tensordot(y1, dz2, axes=([0, 1], [0, 1]))
-    # dy1[n,t,h1] = sum(q2, h2, dz2[n,t,q2,h2]*W2[h1,q2,h2])
-    dy1 = np.tensordot(dz2, W2, axes=([2, 3], [1, 2]))
-    # dU2[j2,q2,h2] = sum(n, t, dz2[n,t,q2,h2]*h2[n,t-1,j2])
-    dU2[...] = np.tensordot(window(h2, 1, (T,), (1,), -1), dz2, axes=([0, 1], [0, 1]))
-    # db2[q2,h2] = sum(n, t, dz2[n,t,q2,h2])
-    t5 = np.add.reduce(dz2, axis=0, out=t5)
-    np.add.reduce(t5, axis=0, out=db2)
+            df2 = np.multiply(c2[t - 1], dc2[t], out=t9)
+        else:
+            df2 = np.zeros((N, H2), _dtype(params)) if df2 is None else df2
+            df2.fill(0)
+        # dz2[t,n,q2,h2] = where(q2 == 3, 1, 0)*do2[t,n,h2]*o2[t,n,h2]*(1 - o2[t,n,h2]) + where(q2 == 2, 1, 0)*dc2[t,n,h2]*(1 - g2[t,n,h2]**2)*i2[t,n,h2] + where(q2 == 1, 1, 0)*df2[t,n,h2]*f2[t,n,h2]*(1 - f2[t,n,h2]) + where(q2 == 0, 1, 0)*dc2[t,n,h2]*g2[t,n,h2]*i2[t,n,h2]*(1 - i2[t,n,h2])
+        np.multiply(o2[t], do2, out=dz2[t, :, 3])
+        t10 = np.subtract(1, o2[t], out=t10)
+        np.multiply(dz2[t, :, 3], t10, out=dz2[t, :, 3])
+        np.multiply(dc2[t], i2[t], out=dz2[t, :, 2])
+        t10 = np.square(g2[t], out=t10)
+        t10 = np.subtract(1, t10, out=t10)
+        np.multiply(dz2[t, :, 2], t10, out=dz2[t, :, 2])
+        np.multiply(f2[t], df2, out=dz2[t, :, 1])
+        t10 = np.subtract(1, f2[t], out=t10)
+        np.multiply(dz2[t, :, 1], t10, out=dz2[t, :, 1])
+        np.multiply(i2[t], dc2[t], out=dz2[t, :, 0])
+        np.multiply(dz2[t, :, 0], g2[t], out=dz2[t, :, 0])
+        t10 = np.subtract(1, i2[t], out=t10)
+        np.multiply(dz2[t, :, 0], t10, out=dz2[t, :, 0])
+    # dW2[h1,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*y1[n,t,h1])
+    np.copyto(t2, y1.transpose(1, 0, 2))
+    np.dot(t2.reshape(-1, H1).T, dz2.reshape(T * N, -1), out=dW2.reshape(H1, -1))
+    # dy1[n,t,h1] = sum(q2, h2, dz2[t,n,q2,h2]*W2[h1,q2,h2])
+    t11 = np.empty((N, T, Q2, H2), _dtype(params)) if t11 is None else t11
+    np.copyto(t11, dz2.transpose(1, 0, 2, 3))
+    dy1 = np.empty((N, T, H1), _dtype(params)) if dy1 is None else dy1
+    np.dot(t11.reshape(N * T, -1), W2.reshape(H1, -1).T, out=dy1.reshape(-1, H1))
+    # dU2[j2,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*h2[t-1,n,j2])
+    t12 = np.zeros(h2.shape, _dtype(params)) if t12 is None else t12
+    t12[1:] = h2[:-1]
+    np.dot(t12.reshape(-1, H2).T, dz2.reshape(T * N, -1), out=dU2.reshape(H2, -1))
+    # db2[q2,h2] = sum(n, t, dz2[t,n,q2,h2])
+    np.add.reduce(dz2, axis=(1, 0), out=db2)
     # dE1[v1,h1] = sum(n, t, dy1[n,t,h1]*where(v1 == x[n,t], 1, 0))
     dE1[...] = scatter((V1, H1), (x,), dy1)
     if not buffers:
-        buffers += [m, s, e1, t2, t3, t4, t5]
+        buffers += [z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, t3, z3, t4, m, e1, t5, t6, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12]
     return float(L)
 
 

@@ -59,10 +59,10 @@ TARGETS = {
 # ---------------------------------------------------------------------------------------------- functions
 
 
+@np.errstate(over="ignore")  # where an exponential overflows, one over it is the zero that it should be
 def sigmoid(z):
     """sigmoid(z) = 1/(1 + exp(-z))"""
-    e1 = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e1) / (1 + e1)
+    return 1 / (1 + np.exp(-z))
 
 
 def softplus(z):
@@ -224,6 +224,7 @@ def _backward(params, stored, x, y):
     return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
 
 
+@np.errstate(over="ignore")  # where an exponential overflows, one over it is the zero that it should be
 def _train(params, grads, buffers, x, y):
     """One pass of training: the loss; the derivatives go into `grads`, all else into `buffers`, so that later passes allocate nothing."""
     W1 = params["W1"]
@@ -235,7 +236,7 @@ def _train(params, grads, buffers, x, y):
     db1 = grads["b1"]
     dW2 = grads["W2"]
     db2 = grads["b2"]
-    z1, z2, a2, t1, t2, t3, t4, t5, da1, ones_N = buffers or [None] * 10
+    z1, z2, a2, f1, t1, t2, t3, da1, ones_N = buffers or [None] * 9
     # z1[n,h] = sum(d, x[n,d]*W1[d,h]) + b1[h]
     z1 = np.dot(x, W1, out=z1)
     z1 = np.add(z1, b1, out=z1)
@@ -245,29 +246,25 @@ def _train(params, grads, buffers, x, y):
     z2 = np.dot(a1, W2, out=z2)
     z2 = np.add(z2, b2, out=z2)
     # a2[n,k] = sigmoid(z2[n,k])
-    t1 = np.abs(z2, out=t1)
-    t1 = np.negative(t1, out=t1)
-    t1 = np.exp(t1, out=t1)
-    t2 = np.greater_equal(z2, 0, out=t2)
-    a2 = np.positive(t1, out=a2)
-    np.copyto(a2, 1, where=t2)
-    t3 = np.add(1, t1, out=t3)
-    a2 = np.divide(a2, t3, out=a2)
+    a2 = np.negative(z2, out=a2)
+    a2 = np.exp(a2, out=a2)
+    a2 = np.add(1, a2, out=a2)
+    a2 = np.divide(1, a2, out=a2)
     # f1[n,k] = softplus(-z2[n,k])
     t1 = np.negative(z2, out=t1)
-    t3 = np.maximum(t1, 0, out=t3)
-    t4 = np.abs(t1, out=t4)
-    t4 = np.negative(t4, out=t4)
-    t4 = np.exp(t4, out=t4)
-    t4 = np.log1p(t4, out=t4)
-    f1 = np.add(t3, t4, out=t3)
+    f1 = np.maximum(t1, 0, out=f1)
+    t2 = np.abs(t1, out=t2)
+    t2 = np.negative(t2, out=t2)
+    t2 = np.exp(t2, out=t2)
+    t2 = np.log1p(t2, out=t2)
+    f1 = np.add(f1, t2, out=f1)
     # L = sum(n, k, (1 - y[n,k])*(z2[n,k] + f1[n,k]) + y[n,k]*f1[n,k])/N
-    t4 = np.subtract(1, y, out=t4)
+    t2 = np.subtract(1, y, out=t2)
     t1 = np.add(f1, z2, out=t1)
-    t4 = np.multiply(t4, t1, out=t4)
-    t5 = np.multiply(y, f1, out=t5)
-    t4 = np.add(t4, t5, out=t4)
-    L = np.add.reduce(t4, None) / N
+    t2 = np.multiply(t2, t1, out=t2)
+    t3 = np.multiply(y, f1, out=t3)
+    t2 = np.add(t2, t3, out=t2)
+    L = np.add.reduce(t2, None) / N
     # dz2[n,k] = (a2[n,k] - y[n,k])/N
     a2 = np.subtract(a2, y, out=a2)
     dz2 = np.divide(a2, N, out=a2)
@@ -287,7 +284,7 @@ def _train(params, grads, buffers, x, y):
     # db1[h] = sum(n, dz1[n,h])
     np.dot(ones_N, dz1, out=db1)
     if not buffers:
-        buffers += [z1, z2, a2, t1, t2, t3, t4, t5, da1, ones_N]
+        buffers += [z1, z2, a2, f1, t1, t2, t3, da1, ones_N]
     return float(L)
 
 

@@ -4,18 +4,21 @@
                                        z1 = np.add(z1, b1, out=z1)
 
 A buffer that is `None` is made by the first step, as NumPy does when it is given none; later steps write over it. Values that are
-not read any more lend their buffers to later ones of the same shape. What is not understood here stays as it is.
+not read any more lend their buffers to later ones of the same shape. Loops are rewritten line by line: what they fill place by
+place is an array that is kept, too. What is not understood here stays as it is.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from .contractions import Contraction, Operand, Shape, contraction_of, joined
 from .plan import Statement
 
-Shape = tuple[str, ...]
+_TYPICAL = 32  # of a size that is not known
 _BINARY: Mapping[type, str] = {ast.Add: "np.add", ast.Sub: "np.subtract", ast.Mult: "np.multiply", ast.Div: "np.divide"}
 _SIGNS: Mapping[type, str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 _COMPARE: Mapping[type, str] = {
@@ -49,7 +52,7 @@ class Buffering:
     """Rewrites statements in order; `shapes` are those of arrays by their Python names, a scalar's is empty.
 
     `outputs` are the names whose arrays the caller keeps (gradients), `kept` those that are returned: nothing later is written
-    over them.
+    over them; `same` gives a size the first that is the same number, `numbers` the number where it is known.
     """
 
     def __init__(
@@ -59,12 +62,19 @@ class Buffering:
         helpers: Mapping[str, Helper],
         sizes: Mapping[str, str] | None = None,
         kept: Iterable[str] = (),
+        same: Mapping[str, str] | None = None,
+        numbers: Mapping[str, int | None] | None = None,
     ) -> None:
-        self.shapes = dict(shapes)
+        # Sizes that are one number are one size: arrays may then lie in each other's buffers.
+        self._same = same or {}
+        self._numbers = numbers or {}
+        self._said = dict(shapes)
+        self.shapes = {name: tuple(self._same.get(s, s) for s in shape) for name, shape in shapes.items()}
         self.kept = set(kept)
         self.outputs = set(outputs)
         self.helpers = helpers
         self.sizes = dict(sizes or {})  # the Python name of each size
+        self._size_named = {name: size for size, name in self.sizes.items()}
         self._ones: set[str] = set()  # sizes for which there is a vector of ones
         self.buffers: dict[str, None] = {}
         self._base: dict[str, str] = {}  # the buffer that a value lies in
@@ -75,6 +85,8 @@ class Buffering:
         self._taken = {"x", *self.shapes}
         self._lent: tuple[str, str] | None = None  # an operand and its buffer, which the result is written over
         self._saved: list[tuple[str, tuple[Shape, str]]] = []
+        self._bound: set[str] = set()  # buffers that hold an array by now
+        self._certain = True  # whether a line is reached in every pass
 
     def rewrite(self, statements: Sequence[Statement]) -> list[Statement]:
         """The statements with buffers."""
@@ -116,29 +128,133 @@ class Buffering:
     def _statement(self, statement: Statement, reads: Sequence[str], dying: set[str]) -> list[str]:
         self._lines, self._saved, self._lent = [], [], None
         name = statement.name
-        if len(statement.lines) == 1 and name.isidentifier():
-            before = dict(self.buffers), dict(self._base), {k: list(v) for k, v in self._free.items()}, set(self._ones)
-            try:
-                code = statement.lines[0].partition(" = ")[2]
-                tree = ast.parse(code, mode="eval").body
-                shape = self._shape(tree)
-                if shape != self.shapes.get(name, shape):
-                    raise _Opaque
-                if shape == ():
-                    value = _tidy(self._scalar(tree))
-                    return [*self._finished(), f"{name}{'[...]' if name in self.outputs else ''} = {value}"]
-                self.shapes[name] = shape
-                out = name if name in self.outputs else self._buffer_for(name, shape, tree, dying)
-                self._compute(tree, out, name)
-                return self._finished()
-            except _Opaque:
-                self.buffers, self._base, self._free, self._ones = before
-        self._pinned |= {self._base[n] for n in reads if n in self._base}
-        begin = f"{name} = "
-        first, *rest = statement.lines
-        if name in self.outputs and first.startswith(begin):
-            return [f"{name}[...] = {first[len(begin) :]}", *rest]
-        return list(statement.lines)
+        if len(statement.lines) > 1:
+            return self._several(statement, reads)
+        line = "".join(statement.lines)
+        value = line.partition(" = ")[2]
+        if name.isidentifier() and (lines := self._tried(lambda: self._bind(name, _expression(value), dying))):
+            return lines
+        self._pin(reads)
+        return [f"{name}[...] = {value}" if name in self.outputs else line]
+
+    def _tried(self, write: Callable[[], None]) -> list[str] | None:
+        """The lines that a rewriting makes; None, with nothing changed, where it meets what it does not understand."""
+        before = (
+            dict(self.buffers),
+            dict(self._base),
+            {k: list(v) for k, v in self._free.items()},
+            set(self._ones),
+            set(self._bound),
+        )
+        shapes = dict(self.shapes)
+        try:
+            write()
+            return self._finished()
+        except _Opaque:
+            self.buffers, self._base, self._free, self._ones, self._bound = before
+            self.shapes, self._lines, self._saved, self._lent = shapes, [], [], None
+            return None
+
+    def _bind(self, name: str, tree: ast.expr, dying: set[str], within: bool = False) -> None:
+        """A value into a buffer of its name, or of one that is read for the last time; `within` a loop it is that of one step."""
+        shape = self._shape(tree)
+        if not within and shape != self.shapes.get(name, shape):
+            raise _Opaque
+        if shape == ():
+            value = _tidy(self._scalar(tree))
+            self._lines.append(f"{name}{'[...]' if name in self.outputs else ''} = {value}")
+            return
+        self.shapes[name] = shape
+        out = name if name in self.outputs else self._base.get(name) or self._buffer_for(name, shape, tree, dying)
+        self._compute(tree, out, name)
+
+    def _pin(self, names: Iterable[str]) -> None:
+        """What is not understood may keep views of what it reads: these arrays are never written over."""
+        self._pinned |= {self._base[n] for n in names if n in self._base}
+
+    def _several(self, statement: Statement, reads: Sequence[str]) -> list[str]:
+        """The lines of a loop, or of an array that is filled place by place."""
+        result: list[str] = []
+        changed = _filled_in_part(statement.lines)
+        depth_of_test = None
+        for line in statement.lines:
+            code = line.lstrip()
+            indent = line[: len(line) - len(code)]
+            if depth_of_test is not None and len(indent) <= depth_of_test:
+                depth_of_test = None
+            self._certain = depth_of_test is None
+            if code.startswith("#") or code.endswith(":"):
+                if code.startswith("for "):
+                    # A loop's variables are numbers.
+                    self.shapes |= dict.fromkeys(_words(code[4:].partition(" in ")[0]), ())
+                elif code.startswith(("if ", "else:")) and depth_of_test is None:
+                    depth_of_test = len(indent)
+                result.append(line)
+                continue
+            lines = self._tried(lambda code=code: self._line(code, changed))
+            if lines is None:
+                self._pin(reads)
+                target, sign, value = _parted(code)
+                lines = [f"{target}[...] {sign} {value}"] if target in self.outputs else [code]
+            result += [indent + made for made in lines]
+        self._certain = True
+        return result
+
+    def _line(self, code: str, changed: Collection[str]) -> None:
+        """One line: an array of zeros, a value, or what is put or added at places of an array."""
+        target, sign, text = _parted(code)
+        value = _expression(text)
+        root = _root(target)
+        if text.startswith("np.zeros("):
+            self._zeros(target, value, target in changed)
+            return
+        if sign == "=" and target == root:
+            match value:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=whole), attr="reshape")) if self._base.get(whole) == whole:
+                    # The same array with other axes, by the new name from now on.
+                    self.shapes[target] = self._shape(value)
+                    del self._base[whole]
+                    self._base[target] = target
+                    self._lines.append(code)
+                case _:
+                    self._bind(target, value, set(), within=True)
+            return
+        shape = self._shape(_expression(target))
+        if (root not in self._base and root not in self.outputs) or _broadcast(shape, self._shape(value)) != shape:
+            raise _Opaque
+        if sign == "+=":
+            self._lines.append(f"np.add({target}, {self._operand(value)}, out={target})")
+        elif self._shape(value) == shape:
+            self._compute(value, target, target)
+        else:
+            raise _Opaque
+
+    def _zeros(self, name: str, value: ast.expr, again: bool) -> None:
+        """An array of zeros that is kept; what is only added to begins every pass at zero."""
+        match value:
+            case ast.Call(args=[ast.Tuple(elts=sizes), ast.Call(func=ast.Name(id="_dtype"))]):
+                self.shapes[name] = tuple(map(self._size, sizes))
+            case _:
+                raise _Opaque
+        if name in self.outputs:
+            self._lines.append(f"{name}[...] = 0")
+            return
+        self._base[name] = name
+        self._make(name, ast.unparse(value))
+        if again or not self._certain:
+            self._lines.append(f"{name}.fill(0)")
+
+    def _allocated(self, name: str, shape: Shape) -> None:
+        """A buffer that is there before something is written into it that would not make it."""
+        if name not in self._bound:
+            self._make(name, f"np.empty({_tuple(self.sizes.get(s, s) for s in shape)}, _dtype(params))")
+
+    def _make(self, name: str, code: str) -> None:
+        """A buffer that the first pass makes by itself."""
+        self.buffers[name] = None
+        self._lines.append(f"{name} = {code} if {name} is None else {name}")
+        if self._certain:
+            self._bound.add(name)
 
     def _finished(self) -> list[str]:
         for temporary, key in self._saved:
@@ -174,16 +290,18 @@ class Buffering:
     def _temporary(self, shape: Shape, kind: str = "number") -> str:
         key = (shape, kind)
         free = self._free.get(key, [])
-        if free:
-            name = free.pop()
-        else:
-            name = "x"
-            while name in self._taken:
-                self._count += 1
-                name = f"t{self._count}"
-            self._taken.add(name)
-            self.buffers[name] = None
+        name = free.pop() if free else self._own()
         self._saved.append((name, key))
+        return name
+
+    def _own(self) -> str:
+        """A new buffer."""
+        name = "x"
+        while name in self._taken:
+            self._count += 1
+            name = f"t{self._count}"
+        self._taken.add(name)
+        self.buffers[name] = None
         return name
 
     # ------------------------------------------------------------------ shapes
@@ -210,7 +328,7 @@ class Buffering:
             case ast.Compare(left=left, comparators=[right]):
                 return _broadcast(self._shape(left), self._shape(right))
             case ast.Subscript(value=value, slice=index):
-                return _subscript(self._shape(value), index)
+                return self._subscript(self._shape(value), index)
             case ast.Call():
                 return self._shape_of_call(node)
             case _:
@@ -230,8 +348,52 @@ class Buffering:
             case ast.Attribute(value=value, attr="transpose"):
                 own = self._shape(value)
                 return tuple(own[_number(a)] for a in node.args)
+            case ast.Attribute(value=value, attr="copy"):
+                return self._shape(value)
+            case ast.Attribute(attr="reshape"):
+                return tuple(map(self._size, node.args))
+            case ast.Attribute(attr="tensordot") if (found := contraction_of(node)) is not None:
+                sides = zip((found.left, found.right), found.over, strict=True)
+                return tuple(s for side, over in sides for k, s in enumerate(self._shape(side)) if k not in over)
+            case ast.Name(id="window"):
+                value, axis, counts = node.args[:3]
+                own, k = self._shape(value), _number(axis)
+                assert isinstance(counts, ast.Tuple)
+                return (*own[:k], *map(self._size, counts.elts), *own[k + 1 :])
             case _:
                 raise _Opaque
+
+    def _size(self, node: ast.expr) -> str:
+        """The size that a name stands for."""
+        name = ast.unparse(node)
+        if name.isdigit():
+            return name
+        if name not in self._size_named:
+            raise _Opaque
+        return self._same.get(self._size_named[name], self._size_named[name])
+
+    def _subscript(self, shape: Shape, index: ast.expr) -> Shape:
+        """The shape behind `[:, None]`, `[t - 1]` or `[:, p:p + I]`."""
+        parts = index.elts if isinstance(index, ast.Tuple) else [index]
+        found: list[str] = []
+        rest = list(shape)
+        for part in parts:
+            if isinstance(part, ast.Constant) and part.value is None:
+                found.append("1")
+                continue
+            if not rest:
+                raise _Opaque
+            size = rest.pop(0)
+            match part:
+                case ast.Slice(lower=None, upper=None, step=None):
+                    found.append(size)
+                case ast.Slice():
+                    found.append(self._size(_count_of(part)))
+                case _ if self._shape(part) != ():
+                    raise _Opaque
+                case _:
+                    pass  # one place: the axis is gone
+        return (*found, *rest)
 
     def _is_elementwise(self, function: ast.expr, name: str) -> bool:
         return name in self.helpers if isinstance(function, ast.Name) else name in _UFUNCS or name == "where"
@@ -287,7 +449,10 @@ class Buffering:
     def _say(self, bind: str, call: str) -> None:
         if not call.startswith(("np.dot(", "np.add.reduce(", "np.maximum.reduce(")) and (".T" in call or ".transpose(" in call):
             call = f'{call[:-1]}, order="C")'  # a new buffer is laid out in rows whatever its operands are
-        self._lines.append(f"{bind} = {call}" if bind not in self.outputs else call)
+        rebinds = bind.isidentifier() and bind not in self.outputs
+        self._lines.append(f"{bind} = {call}" if rebinds else call)
+        if rebinds and self._certain:
+            self._bound.add(bind)
 
     def _compute(self, node: ast.expr, out: str, bind: str) -> None:
         """Lines that compute a value into a buffer and bind it to a name."""
@@ -297,6 +462,10 @@ class Buffering:
                 a, b = self._operand(left), self._operand(right)
                 plain = len(self._shape(left)) <= 2 and len(self._shape(right)) <= 2
                 self._say(bind, f"np.{'dot' if plain else 'matmul'}({a}, {b}, out={out})")
+            case _ if (contraction := contraction_of(node)) is not None:
+                self._contract(contraction, shape, out, bind)
+            case ast.Call(func=ast.Attribute(value=value, attr="copy")):
+                self._say(bind, f"np.positive({self._operand(value)}, out={out})")
             case ast.BinOp(op=ast.Pow(), left=left, right=right):
                 self._raise(left, right, out, bind)
             case ast.BinOp(op=ast.Mult() | ast.Div()) if (joined := self._scalars_first(node)) is not None:
@@ -331,6 +500,114 @@ class Buffering:
                 self._say(bind, f"np.positive({self._operand(node)}, out={out})")
             case _:
                 raise _Opaque
+
+    # ------------------------------------------------------------------ contractions
+
+    def _contract(self, c: Contraction, shape: Shape, out: str, bind: str) -> None:
+        """A contraction as one product of matrices, written where its result goes."""
+        left, right = self._laid(c.left), self._laid(c.right)
+        free = [[k for k in range(len(o.order)) if k not in over] for o, over in zip((left, right), c.over, strict=True)]
+        sides = [0] * len(free[0]) + [1] * len(free[1])
+        places = [*free[0], *free[1]]
+        if c.turn is not None:
+            sides, places = [sides[k] for k in c.turn], [places[k] for k in c.turn]
+        over = list(c.over)
+        if sides == sorted(sides, reverse=True) and sides != sorted(sides):
+            left, right, sides = right, left, [1 - s for s in sides]
+            over.reverse()
+        if sides != sorted(sides) or not sides:
+            raise _Opaque
+        own = [[p for s, p in zip(sides, places, strict=True) if s == side] for side in (0, 1)]
+        # The summed axes in the order in which they lie in one of the operands, so that it need not be copied.
+        orders = [sorted(range(len(over[0])), key=lambda k: o.order[axes[k]]) for o, axes in ((left, over[0]), (right, over[1]))]
+        pairs = [[[axes[k] for k in order] for axes in over] for order in orders]
+
+        def copies(pair: list[list[int]]) -> int:
+            kinds = (left, left.is_matrix(own[0], pair[0])), (right, right.is_matrix(pair[1], own[1]))
+            return sum(len(operand.shape) for operand, as_it_lies in kinds if not as_it_lies)
+
+        summed = min(pairs, key=copies)
+        a = self._as_matrix(left, own[0], summed[0])
+        b = self._as_matrix(right, summed[1], own[1])
+        to = out if out.isidentifier() else self._temporary(shape)
+        if to not in self.outputs:
+            said = self._said.get(bind, ())
+            self._allocated(to, said if len(said) == len(shape) else shape)
+        split = len(own[0])
+        if 0 < split < len(shape) and len(shape) > 2:
+            flat = f"{to}.reshape({joined(shape[:split], shape[split:], self.sizes)})"
+        else:
+            flat = f"{to}.reshape(-1)" if len(shape) > 2 or (len(shape) == 2 and split != 1) else to
+        self._lines.append(f"np.dot({a}, {b}, out={flat})")
+        if to != out:
+            self._say(bind, f"np.positive({to}, out={out})")
+        elif bind != out and bind not in self.outputs:
+            self._lines.append(f"{bind} = {out}")
+
+    def _laid(self, node: ast.expr) -> Operand:
+        """An operand of a contraction as it lies in memory."""
+        match node:
+            case ast.Attribute(value=value, attr="T"):
+                inner = self._laid(value)
+                return replace(inner, order=inner.order[::-1])
+            case ast.Call(func=ast.Attribute(value=value, attr="transpose"), args=args):
+                inner = self._laid(value)
+                return replace(inner, order=tuple(inner.order[_number(a)] for a in args))
+            case _:
+                shape = self._shape(node)
+                own = tuple(range(len(shape)))
+                if isinstance(node, ast.Call) and _is_window(node):
+                    moved = self._moved(node, shape)
+                    return Operand(moved or ast.unparse(node), shape, own, moved is not None, self._steps(node))
+                return Operand(self._operand(node), shape, own, True, self._steps(node))
+
+    def _steps(self, node: ast.expr) -> tuple[tuple[int, int], ...]:
+        """The length of each axis of an array, or of windows of it, and how far apart its numbers lie in memory."""
+        if isinstance(node, ast.Call) and _is_window(node):
+            value, axis, counts, steps = node.args[:4]
+            inner, k = self._steps(value), _number(axis)
+            assert isinstance(counts, ast.Tuple) and isinstance(steps, ast.Tuple)
+            pairs = zip(map(self._size, counts.elts), map(_number, steps.elts), strict=True)
+            return (*inner[:k], *((self._length(n), s * inner[k][1]) for n, s in pairs), *inner[k + 1 :])
+        found: list[tuple[int, int]] = []
+        for size in reversed(self._shape(node)):
+            found.insert(0, (self._length(size), math.prod(n for n, _ in found)))
+        return tuple(found)
+
+    def _length(self, size: str) -> int:
+        """How many places a size has, or may have."""
+        return int(size) if size.isdigit() else self._numbers.get(size) or _TYPICAL
+
+    def _moved(self, window: ast.Call, shape: Shape) -> str | None:
+        """An array moved along an axis, with zeros where nothing comes from, as an array of its own."""
+        value, axis, counts, steps, start = window.args[:5]
+        if not isinstance(value, ast.Name) or self._shape(value) != shape or len(window.args) > 5:
+            return None
+        if not isinstance(counts, ast.Tuple) or len(counts.elts) > 1 or ast.unparse(steps) != "(1,)":
+            return None
+        by = _number(start)
+        name = self._own()
+        self.shapes[name] = shape
+        self._make(name, f"np.zeros({value.id}.shape, _dtype(params))")
+        before = ":, " * _number(axis)
+        there, here = (f"{-by}:", f":{by}") if by < 0 else (f":{-by}", f"{by}:")
+        self._lines.append(f"{name}[{before}{there}] = {value.id}[{before}{here}]")
+        return name
+
+    def _as_matrix(self, operand: Operand, rows: Sequence[int], columns: Sequence[int]) -> str:
+        """A matrix whose rows and columns are joined axes: a view where it can be, else a copy in the order read fastest."""
+        if not operand.is_matrix(rows, columns):
+            r, c = operand.axes(rows), operand.axes(columns)
+            order = max(r + c, c + r, key=operand.stretch)
+            shape = tuple(operand.shape[a] for a in order)
+            name = self._temporary(shape)
+            self.shapes[name] = shape
+            self._allocated(name, shape)
+            self._lines.append(f"np.copyto({name}, {operand.text}.transpose({', '.join(map(str, order))}))")
+            back = {a: k for k, a in enumerate(order)}
+            operand = Operand(name, shape, tuple(range(len(order))), True)
+            rows, columns = [back[a] for a in r], [back[a] for a in c]
+        return operand.matrix(rows, columns, self.sizes)
 
     def _reduce(self, value: ast.expr, axes: tuple[int, ...], how: str, out: str, bind: str) -> None:
         """A sum or greatest value along axes; a matrix summed over one axis is its product with ones, which BLAS does faster."""
@@ -426,6 +703,7 @@ class Buffering:
     def _reads(self, node: ast.expr, out: str) -> bool:
         """Whether a value is computed from what lies in a buffer."""
         names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        out = _root(out)
         lent = self._lent is not None and self._lent[1] == out and self._lent[0] in names
         return lent or any(out in (n, self._base.get(n)) for n in names)
 
@@ -467,6 +745,61 @@ def _put(tree: ast.expr, given: Mapping[str, ast.expr]) -> ast.expr:
     return made
 
 
+def _root(target: str) -> str:
+    """The array of a place."""
+    return target.partition("[")[0]
+
+
+def _expression(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _count_of(part: ast.Slice) -> ast.expr:
+    """The I of the slices `p:p + I` and `p:p + 2 * I - 1:2`."""
+    match part:
+        case ast.Slice(lower=lower, upper=ast.BinOp(op=ast.Add(), left=left, right=count), step=None):
+            pass
+        case ast.Slice(
+            lower=lower,
+            upper=ast.BinOp(op=ast.Sub(), left=ast.BinOp(op=ast.Add(), left=left, right=ast.BinOp(right=count)), right=_),
+            step=ast.Constant(),
+        ):
+            pass
+        case _:
+            raise _Opaque
+    if lower is None or ast.unparse(lower) != ast.unparse(left):
+        raise _Opaque
+    return count
+
+
+def _parted(line: str) -> tuple[str, str, str]:
+    """The target of a line, its sign, and the value."""
+    before, sign, after = line.partition(" += ") if " += " in line else line.partition(" = ")
+    return before, sign.strip(), after
+
+
+def _filled_in_part(lines: Iterable[str]) -> set[str]:
+    """The arrays that something is added to at places that were not written before: they begin at zero."""
+    written: set[str] = set()
+    found: set[str] = set()
+    for line in lines:
+        target, sign, text = _parted(line.lstrip())
+        if sign == "=" and not text.startswith("np.zeros("):
+            written.add(target)
+        elif sign == "+=" and target not in written:
+            found.add(_root(target))
+    return found
+
+
+def _tuple(items: Iterable[str]) -> str:
+    items = list(items)
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _is_window(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "window"
+
+
 def _words(text: str) -> list[str]:
     return "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
 
@@ -480,21 +813,6 @@ def _broadcast(a: Shape, b: Shape) -> Shape:
             raise _Opaque
         found.append(y if x == "1" else x)
     return tuple(found)
-
-
-def _subscript(shape: Shape, index: ast.expr) -> Shape:
-    """The shape behind `[:, None]`."""
-    parts = index.elts if isinstance(index, ast.Tuple) else [index]
-    found: list[str] = []
-    rest = list(shape)
-    for part in parts:
-        if isinstance(part, ast.Constant) and part.value is None:
-            found.append("1")
-        elif isinstance(part, ast.Slice) and part.lower is part.upper is part.step is None and rest:
-            found.append(rest.pop(0))
-        else:
-            raise _Opaque
-    return (*found, *rest)
 
 
 def _axes(node: ast.Call, rank: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from .errors import EmitError, suggest
 from .functions import catalogue_functions
 from .layer_dicts import quoted, say_layers_once
 from .layered import blocks_once, entries_once, said_once
+from .layout import steps_first
 from .lengthen import lengthened, repeated_layers
 from .loop_text import LoopWriter
 from .loops import Loops
@@ -39,7 +40,7 @@ from .numpy_text import Names, NumpyWriter
 from .plan import Planner, Statement
 from .recipes import loop_optimiser, number_text, plan_optimiser, plan_schedule
 from .render import render
-from .stabilise import share, stabilise, stable_function
+from .stabilise import saturates, share, stabilise, stable_function
 from .views import shapes_of
 from .write import Style, Writer, style_of
 
@@ -98,7 +99,7 @@ _RESERVED = [
 
 
 # Functions of the emitted module that come only where they are used.
-_HELPERS = ("window", "take", "gather", "scatter", "greatest", "place_of_greatest", "overlapped")
+_HELPERS = ("window", "take", "gather", "scatter", "greatest", "place_of_greatest")
 # Names that a compiled training pass uses besides.
 _OF_LOOPS = ("numba", "njit", "weights", "gradient", "space", "whole", "real", "at", "total", "best", "value")
 
@@ -232,6 +233,8 @@ class _Module:
             *(self._average(n, start) for n, _, start in network.averages),
         ]
         writer, forward_writer = Writer(self.style), Writer(style_of(network))
+        helpers = self._helpers()
+        spelled_out = any(saturates(t.body) for e in self.equations for t in e.terms)
         defaults = network.training
         optimizer = str(defaults.get("optimizer", "momentum"))
         if optimizer not in catalogue.OPTIMISERS:
@@ -264,7 +267,9 @@ class _Module:
             "targets": [self._data_array(a) for a in network.arrays if a.role == "target"],
             "labels": network.labels,
             "logits": self._is_logits(),
-            "helpers": self._helpers(),
+            "helpers": helpers,
+            "spelled_out": spelled_out,
+            "saturates": spelled_out or any(h["saturates"] for h in helpers),
             "uses_erf": any(e.has(sympy.erf) for e in self._bodies()),
             "uses": {name: any(f"{name}(" in line for line in self._lines(parts)) for name in _HELPERS},
             "parts": parts,
@@ -334,11 +339,9 @@ class _Module:
 
     def _train_part(self, parts: Mapping[str, Mapping[str, Any]], parameters: set[str]) -> dict[str, Any]:
         """One pass for training: all statements in order, each writing into a buffer that is kept."""
-        statements = [s for part in ("forward", "loss", "backward") for s in cast("list[Statement]", parts[part]["statements"])]
+        statements, axes = self._statements_of_training(parts)
         shapes: dict[str, tuple[str, ...]] = {self.names[a.name]: tuple(self._shape(a.name)) for a in self.network.arrays}
-        shapes |= {self.names[e.name]: tuple(self._size_of(base_name(i.name)) for i in e.target.letters) for e in self.equations}
-        # Sizes that are one number are one size: arrays may then lie in each other's buffers.
-        shapes = {name: tuple(map(self._first_size.__getitem__, shape)) for name, shape in shapes.items()}
+        shapes |= {self.names[n]: tuple(self._size_of(base_name(i)) for i in own) for n, own in axes.items()}
         shapes |= {self.names[i.size]: () for i in self.network.indices}
         shapes |= {self.names[n]: () for n, _ in self.network.constants}
         gradients = {self.names[self.derivation.adjoints[w]] for w in self.derivation.wrt}
@@ -353,11 +356,25 @@ class _Module:
         }
         sizes = {i.size: self.names[i.size] for i in self.network.indices}
         kept = [self.names[n] for n, _, _ in self.network.averages]
-        buffering = Buffering(shapes, gradients, helpers, sizes, kept)
+        buffering = Buffering(shapes, gradients, helpers, sizes, kept, self._first_size, self.numbers)
         rewritten = buffering.rewrite(statements)
         part = self._part_of(rewritten, self.equations, (), parameters)
         part["buffers"] = list(buffering.buffers)
         return part
+
+    def _statements_of_training(
+        self, parts: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[list[Statement], Mapping[str, tuple[str, ...]]]:
+        """All statements of a pass in order, and the axes of the arrays: those that loops fill lie step by step."""
+        equations = steps_first(self.equations)
+        if equations == self.equations:
+            own = [cast("list[Statement]", parts[part]["statements"]) for part in ("forward", "loss", "backward")]
+            return [s for statements in own for s in statements], self.planner.shapes.axes
+        shapes = replace(self.planner.shapes, axes=shapes_of(self.network, equations).axes)
+        planner = Planner(self.names, self.planner.style, style_of(self.network), shapes)
+        kept = {n for n, _, _ in self.network.averages}
+        kept |= {self.network.loss, *(self.derivation.adjoints[w] for w in self.derivation.wrt)}
+        return [self._like_parameter(s) for s in planner.statements(equations, kept)], planner.shapes.axes
 
     def _loops(self) -> dict[str, Any]:
         """One pass for training as loops for a compiler."""
@@ -567,6 +584,7 @@ class _Module:
                     "formula": _plain(
                         f"{function.name}({', '.join(function.parameters)}) = {Writer().expression(cast(Expr, function.body))}"
                     ),
+                    "saturates": saturates(body),
                     "lines": [f"{s.name} = {s.code}" for s in statements[:-1]],
                     "value": statements[-1].code,
                 }

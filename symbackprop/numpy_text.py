@@ -26,9 +26,9 @@ class Names:
         """The names that were given so far."""
         return tuple(self._given.values())
 
-    def counter(self, letter: str) -> str:
+    def counter(self, letter: str, wish: str = "") -> str:
         """The name of a loop's variable."""
-        return self._name(f"@{letter}", letter)
+        return self._name(f"@{letter}", wish or letter)
 
     def local(self, wish: str) -> str:
         """A name for a value that lives within one function."""

@@ -17,6 +17,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from .algebra import group_factors
+from .fillings import Filling, by_rest, spread
 from .notation import (
     Element,
     Equation,
@@ -26,7 +27,6 @@ from .notation import (
     direction,
     elements_of,
     groups_of,
-    index,
     indices_of,
     is_index,
     is_recurrence,
@@ -101,9 +101,11 @@ class Planner:
         if not whole and len(scattered) == 1 and not placed:
             code = self._scattered(scattered[0], frame)
             return Statement(name, code, self.formula(equation), (f"{name} = {code}",))
-        code = self._overlapped(whole[0], frame) if len(whole) == 1 and not parts else None
-        if code is None:
-            code = self._filled(whole, frame) if whole or not parts else f"np.zeros({self._shape(frame)}, _dtype(params))"
+        if len(whole) == 1 and not parts:
+            filling = spread(whole[0], frame, self.shapes) or by_rest(whole[0], frame, self.shapes)
+            if filling is not None:
+                return Statement(name, "", self.formula(equation), tuple(self._place_by_place(name, filling, frame)))
+        code = self._filled(whole, frame) if whole or not parts else f"np.zeros({self._shape(frame)}, _dtype(params))"
         lines = [f"{name} = {code}"]
         for part in placed:
             left = tuple(i for i in frame if i not in dict(part.places))
@@ -116,10 +118,7 @@ class Planner:
     def _target(name: str, part: _Part, frame: Sequence[Symbol], view: View, fixed: Mapping[Symbol, str] | None = None) -> str:
         """The places of an array that a part adds to; letters that are `fixed` are the loop's variables."""
         known = {i: view.place(value, i.name) for i, value in part.places} | dict(fixed or {})
-        subscripts = [known.get(i, ":") for i in frame]
-        while subscripts[-1] == ":":
-            subscripts.pop()
-        return f"{name}[{', '.join(subscripts)}]"
+        return f"{name}[{_subscripts([known.get(i, ':') for i in frame])}]"
 
     # ------------------------------------------------------------------ recurrences
 
@@ -170,39 +169,76 @@ class Planner:
             name += f"[{', '.join([':'] * axis + [counter])}]"
         whole, parts = self._parts(equation, tuple(fixed))
         free: list[tuple[Term, View]] = []
+        tied: list[tuple[list[Any], tuple[Term, View]]] = []
         lines: list[str] = []
+        # Parts that fill places of their own.
+        spots = [p.places for p in parts]
+        alone = not whole and len(set(spots)) == len(spots) and _constant(spots)
         for part in (*map(_Part, whole), *parts):
             view = self._view(fixed, momentary)
             body, conditions = self._at_step(part.term.body, view, fixed)
             term = replace(part.term, body=body)
             places = dict(part.places)
-            if not conditions and not places:
-                free.append((term, view))
+            if not places:
+                (tied.append((conditions, (term, view))) if conditions else free.append((term, view)))
                 continue
             left = tuple(i for i in frame if i not in places)
-            target = name
-            if places:
-                whole_frame = frame if equation.name in momentary else equation.target.letters
-                target = self._target(self.names[equation.name], part, whole_frame, view, fixed)
-            line = f"{target} += {self._expression([(term, view)], left)}"
-            tests = " and ".join(self._condition(c, fixed) for c in conditions)
-            lines += [f"if {tests}:", f"    {line}"] if tests else [line]
+            whole_frame = frame if equation.name in momentary else equation.target.letters
+            target = self._target(self.names[equation.name], part, whole_frame, view, fixed)
+            sign = "=" if alone and not conditions else "+="
+            lines += self._tied(conditions, fixed, f"{target} {sign} {self._expression([(term, view)], left)}")
+        if equation.name in momentary and not lines:
+            # An array of this step alone is computed at once in either case.
+            if len(tied) == 1:
+                ((conditions, only),) = tied
+                then, other = self._whole([*free, only], frame), self._whole(free, frame)
+                return [*self._tied(conditions, fixed, f"{name} = {then}"), "else:", f"    {name} = {other}"]
+            if len(tied) == 2 and not free and self._either([c for c, _ in tied], letter):
+                then, other = (self._whole([own], frame) for _, own in tied)
+                return [*self._tied(tied[0][0], fixed, f"{name} = {then}"), "else:", f"    {name} = {other}"]
+        later = [line for c, own in tied for line in self._tied(c, fixed, f"{name} += {self._expression([own], frame)}")]
+        lines = [*later, *lines]
         if free:
             value = self._expression(free, frame)
             if equation.name in momentary and lines:
                 # What is added to in place must be an array of its own, with all axes.
-                full = self._covers([t for t, _ in free], frame)
-                alone = len(free) == 1 and isinstance(free[0][0].body, Element) and not free[0][0].over
-                value = (
-                    f"{value}.copy()"
-                    if full and alone
-                    else value
-                    if full
-                    else f"np.zeros({self._shape(frame)}, _dtype(params)) + {value}"
-                )
+                value = self._whole(free, frame)
+                bare = len(free) == 1 and isinstance(free[0][0].body, Element) and not free[0][0].over
+                value = f"{value}.copy()" if bare else value
             return [f"{name} = {value}", *lines]
         start = [f"{name} = np.zeros({self._shape(frame)}, _dtype(params))"] if equation.name in momentary else []
         return [*start, *lines]
+
+    def _tied(self, conditions: Sequence[Any], fixed: Mapping[Symbol, str], line: str) -> list[str]:
+        """A line of a step that counts where conditions on the loop's variable hold."""
+        tests = " and ".join(self._condition(c, fixed) for c in conditions)
+        return [f"if {tests}:", f"    {line}"] if tests else [line]
+
+    def _whole(self, terms: Sequence[tuple[Term, View]], frame: Sequence[Symbol]) -> str:
+        """The value of terms with all axes of the frame."""
+        zeros = f"np.zeros({self._shape(frame)}, _dtype(params))"
+        if not terms:
+            return zeros
+        value = self._expression(terms, frame)
+        return value if self._covers([t for t, _ in terms], frame) else f"{zeros} + {value}"
+
+    def _either(self, conditions: Sequence[Sequence[Any]], letter: Symbol) -> bool:
+        """Whether of two conditions on a letter one holds at an end of its range, and the other everywhere else."""
+        if any(len(c) != 1 for c in conditions):
+            return False
+        (one,), (other,) = conditions
+        if isinstance(other, sympy.Eq):
+            one, other = other, one
+        if not isinstance(one, sympy.Eq) or not isinstance(other, (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge)):
+            return False
+        ends = {sympy.Lt: -1, sympy.Gt: 0}
+        kind, by = (sympy.Lt if isinstance(other, (sympy.Lt, sympy.Le)) else sympy.Gt), isinstance(other, (sympy.Le, sympy.Ge))
+        places = [letter - sympy.expand(t.lhs - t.rhs) * (1 if t.lhs.has(letter) else -1) for t in (one, other)]
+        if not other.lhs.has(letter):
+            kind = sympy.Gt if kind is sympy.Lt else sympy.Lt
+        edge = sympy.expand(places[1] + (0 if not by else 1 if kind is sympy.Lt else -1))
+        end = ends[kind] + (self.shapes.size(letter.name) if kind is sympy.Lt else 0)
+        return sympy.expand(places[0] - edge) == 0 and self.shapes.numeric(sympy.expand(edge - end)) == 0
 
     @staticmethod
     def _covers(terms: Iterable[Term], frame: Sequence[Symbol]) -> bool:
@@ -309,70 +345,24 @@ class Planner:
         text = f"scatter(({shape}{',' if len(order) == 1 else ''}), ({', '.join(indices)},), {values})"
         return aligned(text, order, frame)
 
-    def _overlapped(self, term: Term, frame: Sequence[Symbol]) -> str | None:
-        """A sum over windows, the other way round: what each place sends to a window is computed once, then added up.
-
-        sum(p, h, x[i-p,h]*W[p,h]) for all i is what the products y[k,p] = sum(h, x[k,h]*W[p,h]) add up to at i = k + p.
-        """
-        factors = cast("tuple[Expr, ...]", sympy.Mul.make_args(term.body))
-        sides = [f for f in factors if isinstance(f, Element)]
-        if term.reduce != "sum" or len(sides) != len(factors) or len(sides) != 2:
-            return None
-        moved = [e for e in sides if not all(map(is_index, e.indices))]
-        if len(moved) != 1:
-            return None
-        e, w = moved[0], sides[1 - sides.index(moved[0])]
-        own: list[Expr] = []
-        shifts: list[tuple[Symbol, Symbol, Symbol, int, int]] = []
-        for i, axis in zip(e.indices, self.shapes.axes[e.name], strict=True):
-            if is_index(i):
-                own.append(i)
-                continue
-            found = self._shift(i, index(axis), frame, term.over)
-            if found is None:
-                return None
-            shifts.append(found)
-            own.append(index(axis))
-        kernel = [p for _, _, p, _, _ in shifts]
-        sources = [k for k, _, _, _, _ in shifts]
-        letters = {*own, *w.indices}
-        apart = set(kernel) <= set(w.indices) and not set(kernel) & set(own) and not {i for _, i, *_ in shifts} & letters
-        if not apart or len(set(own)) < len(own) or set(sources) & {*frame, *term.over, *w.indices}:
-            return None
-        over = tuple(i for i in term.over if i not in kernel)
-        axes = [
-            *(cast(Symbol, i) for i in own if i not in over),
-            *(cast(Symbol, i) for i in w.indices if i not in over and i not in own),
+    def _place_by_place(self, name: str, filling: Filling, frame: Sequence[Symbol]) -> list[str]:
+        """The lines of a loop that fills an array."""
+        counters = {p: self.names.counter(p.name, p.name.rstrip("0123456789'%")) for p in filling.over}
+        view = self._view(counters)
+        term = replace(filling.term, body=view.plain(filling.term.body))
+        value = self._expression([(term, view)], filling.frame)
+        places = [a.text(counters, self.size) for a in filling.axes]
+        whole = self.names.local(f"{name}_{filling.stem}") if filling.stem else name
+        lines = [
+            f"{whole} = np.zeros({_tuple([self.size(a.size) for a in filling.axes])}, _dtype(params))",
+            _for_all(counters.values(), [self.size(n) for n in filling.over.values()]),
+            f"    {whole}[{_subscripts(places)}] {filling.sign} {value}",
         ]
-        text = self._value([Term(Element(e.args[0], *own) * w, over)], axes)  # type: ignore[arg-type]
-        places = [tuple(map(axes.index, letters)) for letters in (sources, kernel)]
-        paces = [tuple(s[k] for s in shifts) for k in (3, 4)]
-        sizes = ", ".join(self.size(i) for _, i, *_ in shifts)
-        comma = "," if len(shifts) == 1 else ""
-        result = f"overlapped({text}, {places[0]}, {places[1]}, {paces[0]}, {paces[1]}, ({sizes}{comma}))"
-        target = {k: i for k, i, *_ in shifts}
-        return aligned(result, [target.get(i, i) for i in axes if i not in kernel], list(frame))
-
-    def _shift(
-        self, expr: Expr, source: Symbol, frame: Sequence[Symbol], over: Sequence[Symbol]
-    ) -> tuple[Symbol, Symbol, Symbol, int, int] | None:
-        """Where an index is (i - p)/step + c: its own letter, i, p, the step, and how far i lies behind step*source + p."""
-        letters = indices_of(expr)
-        target = [i for i in letters if i in frame]
-        summed = [i for i in letters if i in over]
-        if len(target) != 1 or len(summed) != 1 or len(letters) != 2 or expr.atoms(Element, sympy.floor, sympy.Mod):
-            return None
-        (i,), (p,) = target, summed
-        pace = expr.coeff(i, 1)
-        rest = sympy.expand(expr - pace * (i - p))
-        sizes = [self.shapes.extent(x.name) for x in (source, i, p)]
-        if not (pace.is_Rational and pace > 0 and pace.p == 1) or not rest.is_Rational or not all(s.is_Integer for s in sizes):
-            return None
-        step, behind = int(pace.q), rest * pace.q
-        length, reach, width = map(int, sizes)
-        if not behind.is_Integer or behind < 0 or int(behind) + reach > step * (length - 1) + width:
-            return None
-        return source, i, p, step, int(behind)
+        if filling.cut:
+            lines.append(f"{name} = {whole}[{_subscripts([c.text({}, self.size) for c in filling.cut])}]")
+        elif filling.stem:
+            lines.append(f"{name} = {whole}.reshape({', '.join(map(self.size, frame))})")
+        return lines
 
     # ------------------------------------------------------------------ values
 
@@ -406,11 +396,11 @@ class Planner:
         return code
 
     def _shape(self, frame: Sequence[Symbol]) -> str:
-        return f"({', '.join(self.size(i) for i in frame)}{',' if len(frame) == 1 else ''})"
+        return _tuple([self.size(i) for i in frame])
 
-    def size(self, i: Symbol) -> str:
-        """The Python name of an index' size."""
-        return self.names[self.style.sizes[base_name(i.name)]]
+    def size(self, i: Symbol | int) -> str:
+        """The Python name of an index' size, or a number."""
+        return str(i) if isinstance(i, int) else self.names[self.style.sizes[base_name(i.name)]]
 
     def _without_sum(self, term: Term, frame: Sequence[Symbol], pieces: dict[str, str]) -> Expr:
         """A term as an element-wise expression, its sums computed by pieces of text that stand in as elements."""
@@ -542,6 +532,30 @@ class Planner:
             subscripts.append("".join(letters[i] for i in natural))
         result = "".join(letters[i] for i in axes)
         return f"np.einsum('{','.join(subscripts)}->{result}', {', '.join(operands)}, optimize=True)"
+
+
+def _tuple(items: Sequence[str]) -> str:
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _subscripts(places: Sequence[str]) -> str:
+    """The places along axes, without those at the end that are all."""
+    kept = list(places)
+    while kept[-1] == ":":
+        kept.pop()
+    return ", ".join(kept)
+
+
+def _for_all(counters: Iterable[str], counts: Sequence[str]) -> str:
+    """The head of a loop over several letters."""
+    values = f"range({counts[0]})" if len(counts) == 1 else f"np.ndindex({', '.join(counts)})"
+    return f"for {', '.join(counters)} in {values}:"
+
+
+def _constant(spots: Sequence[tuple[tuple[Symbol, Expr], ...]]) -> bool:
+    """Whether places are numbers along the same axes."""
+    letters = {tuple(i for i, _ in spot) for spot in spots}
+    return len(letters) == 1 and all(v.is_Integer for spot in spots for _, v in spot)
 
 
 def _merged(term: Term, view: View, pieces: dict[str, str]) -> Term:

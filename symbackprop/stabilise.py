@@ -2,8 +2,10 @@
 
     log(a[n,k])  with  a = exp(z)/S          becomes   z[n,k] - log(S[n])
     S[n] = sum(k, exp(z[n,k]))               becomes   S[n] = sum(k, exp(z[n,k] - m[n])), m[n] = max(k, z[n,k])
-    1/(1 + exp(-z))                          becomes   where(z >= 0, 1, t)/(1 + t) with t = exp(-abs(z))
+    exp(z)/(1 + exp(z))                      becomes   where(z >= 0, 1, t)/(1 + t) with t = exp(-abs(z))
     log(1 + exp(z))                          becomes   max(z, 0) + log(1 + exp(-abs(z)))
+
+1/(1 + exp(-z)) stays as it is: where the exponential overflows, one over it is the zero that it should be (`saturates`).
 
 Every rule is about forms, none about a layer or a loss: a sigmoid that somebody spelled out is treated like a named one.
 """
@@ -266,8 +268,10 @@ def _stable_log(log: Expr, shifted: frozenset[str]) -> Expr:
 def _split_by_sign(expr: Expr, shifted: frozenset[str]) -> Expr | None:
     """A fraction in `exp(u)` by the sign of `u`, in `t = exp(-|u|)`, which never overflows."""
     exponentials = [e for e in expr.atoms(sympy.exp) if not _bounded(e, shifted)]
-    _, below = cast("tuple[Expr, Expr]", sympy.fraction(rationally(expr, "together")))
+    above, below = cast("tuple[Expr, Expr]", sympy.fraction(rationally(expr, "together")))
     if len(exponentials) != 1 or not below.has(sympy.exp) or expr.has(sympy.Piecewise):
+        return None
+    if not above.has(sympy.exp) and saturates(1 / below):
         return None
     u = cast(Expr, exponentials[0].args[0])
     if u.could_extract_minus_sign():
@@ -284,6 +288,27 @@ def _split_by_sign(expr: Expr, shifted: frozenset[str]) -> Expr | None:
     else:
         result = sympy.Piecewise((p / q, u >= 0), (r / s, True))
     return cast(Expr, result.xreplace(small))
+
+
+def saturates(expr: Expr) -> bool:
+    """Whether an expression divides by sums such as `1 + exp(u)`, which may become infinite: the quotient is then zero."""
+    return any(
+        p.exp.is_negative
+        and isinstance(p.base, sympy.Add)
+        and any(_is_large(a) for a in p.base.args)
+        and all(map(_is_plus, p.base.args))
+        for p in expr.atoms(sympy.Pow)
+    )
+
+
+def _is_large(term: Expr) -> bool:
+    power = term.as_coeff_Mul()[1]
+    return isinstance(power, sympy.exp) and not _bounded(power, frozenset())
+
+
+def _is_plus(term: Expr) -> bool:
+    number, rest = term.as_coeff_Mul()
+    return bool(number.is_positive) and (rest == 1 or isinstance(rest, sympy.exp))
 
 
 def _bounded(exponential: Expr, shifted: frozenset[str]) -> bool:

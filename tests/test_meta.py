@@ -17,15 +17,16 @@ PACKAGE = ROOT / "symbackprop"
 # From the bottom up; a module imports only from the levels below its own, stages never one another.
 LEVELS = (
     {"errors"},
-    {"notation", "render", "parse", "catalogue", "files", "alike", "claim_files", "lengthen"},
+    {"notation", "render", "parse", "catalogue", "files", "alike", "claim_files", "lengthen", "contractions"},
     {"cache", "chain", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees"},
     {"unicode_text", "latex", "numpy_text", "edits"},
     {"mathml", "reader", "maths_tokens"},
     {"maths"},
     {"shapes"},
     {"views"},
+    {"fillings"},
     {"lower", "differentiate", "simplify", "stabilise", "plan", "evaluate", "matrix"},
-    {"functions", "buffered", "tabulate", "loop_text", "layered"},
+    {"functions", "buffered", "tabulate", "loop_text", "layered", "layout"},
     {"recipes", "loop_nests", "layer_dicts"},
     {"assemble", "loop_products"},
     {"layers", "loops"},
