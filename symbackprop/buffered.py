@@ -17,7 +17,10 @@ from dataclasses import dataclass, field, replace
 
 from .contractions import Contraction, Operand, Shape, contraction_of, joined
 from .plan import Statement
+from .rooms import Length, Rooms
 
+_LONG = 5  # operations in a chain that is done block by block
+_FEW, _MANY = 1024, 32768  # the numbers that a block may have
 _TYPICAL = 32  # of a size that is not known
 _BINARY: Mapping[type, str] = {ast.Add: "np.add", ast.Sub: "np.subtract", ast.Mult: "np.multiply", ast.Div: "np.divide"}
 _SIGNS: Mapping[type, str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
@@ -76,15 +79,14 @@ class Buffering:
         self.sizes = dict(sizes or {})  # the Python name of each size
         self._size_named = {name: size for size, name in self.sizes.items()}
         self._ones: set[str] = set()  # sizes for which there is a vector of ones
-        self.buffers: dict[str, None] = {}
+        self._rooms = Rooms(self._length_of, _TYPICAL)
         self._base: dict[str, str] = {}  # the buffer that a value lies in
-        self._free: dict[tuple[Shape, str], list[str]] = {}
         self._pinned: set[str] = set()
         self._lines: list[str] = []
         self._count = 0
         self._taken = {"x", *self.shapes}
         self._lent: tuple[str, str] | None = None  # an operand and its buffer, which the result is written over
-        self._saved: list[tuple[str, tuple[Shape, str]]] = []
+        self._saved: list[str] = []  # temporaries of a line
         self._bound: set[str] = set()  # buffers that hold an array by now
         self._certain = True  # whether a line is reached in every pass
 
@@ -121,7 +123,7 @@ class Buffering:
             self._base.pop(name, None)
             return
         del self._base[name]
-        self._free.setdefault((self.shapes[name], "number"), []).append(base)
+        self._rooms.give_back(base)
 
     # ------------------------------------------------------------------ statements
 
@@ -139,20 +141,13 @@ class Buffering:
 
     def _tried(self, write: Callable[[], None]) -> list[str] | None:
         """The lines that a rewriting makes; None, with nothing changed, where it meets what it does not understand."""
-        before = (
-            dict(self.buffers),
-            dict(self._base),
-            {k: list(v) for k, v in self._free.items()},
-            set(self._ones),
-            set(self._bound),
-        )
-        shapes = dict(self.shapes)
+        before = self._rooms.copy(), dict(self._base), set(self._ones), dict(self.shapes), set(self._bound)
         try:
             write()
             return self._finished()
         except _Opaque:
-            self.buffers, self._base, self._free, self._ones, self._bound = before
-            self.shapes, self._lines, self._saved, self._lent = shapes, [], [], None
+            self._rooms, self._base, self._ones, self.shapes, self._bound = before
+            self._lines, self._saved, self._lent = [], [], None
             return None
 
     def _bind(self, name: str, tree: ast.expr, dying: set[str], within: bool = False) -> None:
@@ -166,7 +161,51 @@ class Buffering:
             return
         self.shapes[name] = shape
         out = name if name in self.outputs else self._base.get(name) or self._buffer_for(name, shape, tree, dying)
-        self._compute(tree, out, name)
+        block = self._block(tree, shape)
+        if block is None or within or name in self.outputs:
+            self._compute(tree, out, name)
+        else:
+            self._by_blocks(*block, shape, out, name)
+
+    def _block(self, tree: ast.expr, shape: Shape) -> tuple[str, ast.expr] | None:
+        """A variable for the first axis, and a value at one place of it, where a long chain of operations is better done so.
+
+        What one place has must fit into a cache, and what all have must not.
+        """
+        if len(shape) < 2 or len(self.buffers) == 0 or self._operations(tree) < _LONG:
+            return None
+        lengths = [math.prod(map(self._length, own)) for own in (shape[1:], shape)]
+        if not _FEW <= lengths[0] <= _MANY < lengths[1]:
+            return None
+        counter = self.sizes.get(shape[0], "n").lower()
+        while counter in self._taken:
+            counter += "_"
+        try:
+            place = _AtPlace(self._shape, shape, counter).visit(ast.parse(ast.unparse(tree), mode="eval").body)
+        except _Opaque:
+            return None
+        return counter, place
+
+    def _operations(self, tree: ast.expr) -> int:
+        """How many operations a value takes, those of functions among them."""
+        calls = [
+            self.helpers[n.func.id]
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in self.helpers
+        ]
+        within = [_expression(code) for h in calls for code in (*(code for _, code in h.lines), h.value)]
+        own = sum(isinstance(n, (ast.BinOp, ast.Call, ast.Compare)) for n in ast.walk(tree))
+        return own + sum(map(self._operations, within))
+
+    def _by_blocks(self, counter: str, value: ast.expr, shape: Shape, out: str, bind: str) -> None:
+        """A chain of operations for one place of the first axis after the other."""
+        self._allocated(out, shape)
+        self.shapes[counter] = ()
+        before, self._lines = self._lines, []
+        self._compute(value, f"{out}[{counter}]", f"{out}[{counter}]")
+        head = f"for {counter} in range({self.sizes.get(shape[0], shape[0])}):"
+        self._lines = [*before, head, *(f"    {line}" for line in self._lines)]
+        self._named(bind, out)
 
     def _pin(self, names: Iterable[str]) -> None:
         """What is not understood may keep views of what it reads: these arrays are never written over."""
@@ -215,6 +254,7 @@ class Buffering:
                     self.shapes[target] = self._shape(value)
                     del self._base[whole]
                     self._base[target] = target
+                    self._rooms.view(target, self.shapes[target], whole)
                     self._lines.append(code)
                 case _:
                     self._bind(target, value, set(), within=True)
@@ -240,6 +280,7 @@ class Buffering:
             self._lines.append(f"{name}[...] = 0")
             return
         self._base[name] = name
+        self._rooms.make(name, self.shapes[name])
         self._make(name, ast.unparse(value))
         if again or not self._certain:
             self._lines.append(f"{name}.fill(0)")
@@ -251,14 +292,13 @@ class Buffering:
 
     def _make(self, name: str, code: str) -> None:
         """A buffer that the first pass makes by itself."""
-        self.buffers[name] = None
         self._lines.append(f"{name} = {code} if {name} is None else {name}")
         if self._certain:
             self._bound.add(name)
 
     def _finished(self) -> list[str]:
-        for temporary, key in self._saved:
-            self._free.setdefault(key, []).append(temporary)
+        for temporary in self._saved:
+            self._rooms.give_back(temporary)
         lines, self._lines, self._saved = self._lines, [], []
         return lines
 
@@ -266,7 +306,7 @@ class Buffering:
         """Where a value goes: over an operand that is read for the last time, into a free buffer, or into one of its own."""
         if not isinstance(tree, ast.BinOp) or not isinstance(tree.op, ast.MatMult):
             products = {
-                n for node in ast.walk(tree) if _is_matmul(node) or _is_reduction(node) for n in _words(ast.unparse(node))
+                n for node in ast.walk(tree) if _is_product(node) or _is_reduction(node) for n in _words(ast.unparse(node))
             }
             for n in sorted(dying):
                 base = self._base.get(n)
@@ -278,31 +318,43 @@ class Buffering:
                     self._base[name] = base
                     self._lent = n, base
                     return base
-        free = self._free.get((shape, "number"), [])
-        if free:
-            base = free.pop()
-        else:
-            base = name
-            self.buffers[name] = None
-        self._base[name] = base
-        return base
+        self._base[name] = self._room(shape, "number", name)
+        return self._base[name]
 
-    def _temporary(self, shape: Shape, kind: str = "number") -> str:
-        key = (shape, kind)
-        free = self._free.get(key, [])
-        name = free.pop() if free else self._own()
-        self._saved.append((name, key))
+    def _room(self, shape: Shape, kind: str, wish: str | None = None) -> str:
+        """A free buffer of a shape, one that lies in a larger one of another shape, or a new one."""
+        if found := self._rooms.borrow(shape, kind):
+            return found
+        name = wish or self._fresh()
+        if (whole := self._rooms.share(name, shape, kind, self._bound)) is not None:
+            self._make(name, f"part_of({whole}, {', '.join(self.sizes.get(s, s) for s in shape)})")
+        else:
+            self._rooms.make(name, shape, kind)
         return name
 
-    def _own(self) -> str:
-        """A new buffer."""
+    def _temporary(self, shape: Shape, kind: str = "number") -> str:
+        name = self._room(shape, kind)
+        self._saved.append(name)
+        return name
+
+    def _fresh(self) -> str:
+        """A name for a buffer that no value is called after."""
         name = "x"
         while name in self._taken:
             self._count += 1
             name = f"t{self._count}"
         self._taken.add(name)
-        self.buffers[name] = None
         return name
+
+    @property
+    def buffers(self) -> list[str]:
+        """The buffers that are kept from step to step."""
+        return list(self._rooms.buffers)
+
+    def _length_of(self, shape: Shape) -> Length:
+        """How many numbers a shape has: a number, times sizes that are not known."""
+        known = [int(s) if s.isdigit() else self._numbers.get(s) for s in shape]
+        return math.prod(n for n in known if n), tuple(sorted(s for s, n in zip(shape, known, strict=True) if not n))
 
     # ------------------------------------------------------------------ shapes
 
@@ -464,6 +516,8 @@ class Buffering:
                 self._say(bind, f"np.{'dot' if plain else 'matmul'}({a}, {b}, out={out})")
             case _ if (contraction := contraction_of(node)) is not None:
                 self._contract(contraction, shape, out, bind)
+            case ast.Call(func=ast.Attribute(value=ast.BinOp(op=ast.MatMult()) as inner, attr="transpose"), args=args):
+                self._turned_product(inner, list(map(_number, args)), shape, out, bind)
             case ast.Call(func=ast.Attribute(value=value, attr="copy")):
                 self._say(bind, f"np.positive({self._operand(value)}, out={out})")
             case ast.BinOp(op=ast.Pow(), left=left, right=right):
@@ -541,8 +595,23 @@ class Buffering:
         self._lines.append(f"np.dot({a}, {b}, out={flat})")
         if to != out:
             self._say(bind, f"np.positive({to}, out={out})")
-        elif bind != out and bind not in self.outputs:
+        else:
+            self._named(bind, out)
+
+    def _named(self, bind: str, out: str) -> None:
+        """What lies in a buffer by the name of the value."""
+        if bind != out and bind not in self.outputs:
             self._lines.append(f"{bind} = {out}")
+
+    def _turned_product(self, product: ast.BinOp, turn: Sequence[int], shape: Shape, out: str, bind: str) -> None:
+        """Matrix products whose result is turned are written where it goes, seen with their own axes."""
+        if len(shape) < 3 or not out.isidentifier():
+            raise _Opaque
+        a, b = self._operand(product.left), self._operand(product.right)
+        self._allocated(out, shape)
+        back = sorted(range(len(turn)), key=turn.__getitem__)
+        self._lines.append(f"np.matmul({a}, {b}, out={out}.transpose({', '.join(map(str, back))}))")
+        self._named(bind, out)
 
     def _laid(self, node: ast.expr) -> Operand:
         """An operand of a contraction as it lies in memory."""
@@ -586,8 +655,9 @@ class Buffering:
         if not isinstance(counts, ast.Tuple) or len(counts.elts) > 1 or ast.unparse(steps) != "(1,)":
             return None
         by = _number(start)
-        name = self._own()
+        name = self._fresh()
         self.shapes[name] = shape
+        self._rooms.make(name, shape)
         self._make(name, f"np.zeros({value.id}.shape, _dtype(params))")
         before = ":, " * _number(axis)
         there, here = (f"{-by}:", f":{by}") if by < 0 else (f":{-by}", f"{by}:")
@@ -629,7 +699,7 @@ class Buffering:
         name = f"ones_{self.sizes[size]}"
         if size not in self._ones:
             self._ones.add(size)
-            self.buffers[name] = None
+            self._rooms.make(name, (size,))
             self._lines.append(f"{name} = np.ones({self.sizes[size]}, _dtype(params)) if {name} is None else {name}")
         return name
 
@@ -800,6 +870,47 @@ def _is_window(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "window"
 
 
+class _AtPlace(ast.NodeTransformer):
+    """A value at one place of its first axis; only of what is computed element by element."""
+
+    def __init__(self, shape_of: Callable[[ast.expr], Shape], shape: Shape, counter: str) -> None:
+        self.shape_of, self.shape, self.counter = shape_of, shape, counter
+
+    def visit(self, node: ast.AST) -> ast.expr:
+        match node:
+            case ast.Name() | ast.Subscript(value=ast.Name()):
+                return self._leaf(node)
+            case ast.Constant():
+                return node
+            case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow(), left=left, right=right):
+                return ast.BinOp(self.visit(left), node.op, self.visit(right))
+            case ast.UnaryOp(operand=operand):
+                return ast.UnaryOp(node.op, self.visit(operand))
+            case ast.Compare(left=left, comparators=others):
+                return ast.Compare(self.visit(left), node.ops, [self.visit(o) for o in others])
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="np"), attr=name) | ast.Name(id=name), args=args, keywords=[]) if (
+                name in _UFUNCS or name == "where" or isinstance(node.func, ast.Name)
+            ):
+                return ast.Call(node.func, [self.visit(a) for a in args], [])
+            case _:
+                raise _Opaque
+
+    def _leaf(self, node: ast.Name | ast.Subscript) -> ast.expr:
+        own = self.shape_of(node)
+        if len(own) < len(self.shape):
+            return node
+        place = ast.Name(self.counter, ast.Load())
+        if isinstance(node, ast.Name):
+            if own[0] != self.shape[0]:
+                raise _Opaque
+            return ast.Subscript(node, place, ast.Load())
+        match node.slice:
+            case ast.Tuple(elts=[ast.Slice(lower=None, upper=None), *rest]):
+                return ast.Subscript(node.value, ast.Tuple([place, *rest], ast.Load()), ast.Load())
+            case _:
+                raise _Opaque
+
+
 def _words(text: str) -> list[str]:
     return "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
 
@@ -831,8 +942,12 @@ def _number(node: ast.expr) -> int:
     raise _Opaque
 
 
-def _is_matmul(node: ast.AST) -> bool:
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+def _is_product(node: ast.AST) -> bool:
+    match node:
+        case ast.BinOp(op=ast.MatMult()) | ast.Call(func=ast.Attribute(attr="tensordot")):
+            return True
+        case _:
+            return False
 
 
 def _is_reduction(node: ast.AST) -> bool:

@@ -99,7 +99,7 @@ _RESERVED = [
 
 
 # Functions of the emitted module that come only where they are used.
-_HELPERS = ("window", "take", "gather", "scatter", "greatest", "place_of_greatest")
+_HELPERS = ("window", "take", "gather", "scatter", "greatest", "place_of_greatest", "part_of")
 # Names that a compiled training pass uses besides.
 _OF_LOOPS = ("numba", "njit", "weights", "gradient", "space", "whole", "real", "at", "total", "best", "value")
 
@@ -359,7 +359,7 @@ class _Module:
         buffering = Buffering(shapes, gradients, helpers, sizes, kept, self._first_size, self.numbers)
         rewritten = buffering.rewrite(statements)
         part = self._part_of(rewritten, self.equations, (), parameters)
-        part["buffers"] = list(buffering.buffers)
+        part["buffers"] = buffering.buffers
         return part
 
     def _statements_of_training(

@@ -24,7 +24,7 @@ LEVELS = (
     {"maths"},
     {"shapes"},
     {"views"},
-    {"fillings"},
+    {"fillings", "rooms"},
     {"lower", "differentiate", "simplify", "stabilise", "plan", "evaluate", "matrix"},
     {"functions", "buffered", "tabulate", "loop_text", "layered", "layout"},
     {"recipes", "loop_nests", "layer_dicts"},
