@@ -101,6 +101,11 @@ def window(x, axis, counts, steps, start, apart=1):
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
+def part_of(x, *shape):
+    """An array of this shape in the memory of another one that is not needed any more."""
+    return x.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+
 def scatter(shape, places, values):
     """Zeros of this shape with the values added at the places, as often as a place occurs; none beyond the ends."""
     result = np.zeros(shape, values.dtype)
@@ -387,7 +392,9 @@ def _train(params, grads, buffers, x, y):
     db2 = grads["b2"]
     dW3 = grads["W3"]
     db3 = grads["b3"]
-    z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, t3, z3, t4, m, e1, t5, t6, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12 = buffers or [None] * 29
+    z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, one, t3, z3, t4, m, e1, t5, t6, count_N, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12 = buffers or [None] * 31
+    one = np.asarray(1, _dtype(params)) if one is None else one
+    count_N = np.asarray(N, _dtype(params)) if count_N is None else count_N
     # y1[n,t,h1] = E1[x[n,t],h1]
     y1 = E1[x]
     # z2_in[t,n,q2,h2] = sum(h1, W2[h1,q2,h2]*y1[n,t,h1]) + b2[q2,h2]
@@ -414,20 +421,20 @@ def _train(params, grads, buffers, x, y):
         # i2[t,n,h2] = sigmoid(z2[t,n,0,h2])
         np.negative(z2[:, 0], out=i2[t])
         np.exp(i2[t], out=i2[t])
-        np.add(1, i2[t], out=i2[t])
-        np.divide(1, i2[t], out=i2[t])
+        np.add(one, i2[t], out=i2[t])
+        np.divide(one, i2[t], out=i2[t])
         # f2[t,n,h2] = sigmoid(z2[t,n,1,h2])
         np.negative(z2[:, 1], out=f2[t])
         np.exp(f2[t], out=f2[t])
-        np.add(1, f2[t], out=f2[t])
-        np.divide(1, f2[t], out=f2[t])
+        np.add(one, f2[t], out=f2[t])
+        np.divide(one, f2[t], out=f2[t])
         # g2[t,n,h2] = tanh(z2[t,n,2,h2])
         np.tanh(z2[:, 2], out=g2[t])
         # o2[t,n,h2] = sigmoid(z2[t,n,3,h2])
         np.negative(z2[:, 3], out=o2[t])
         np.exp(o2[t], out=o2[t])
-        np.add(1, o2[t], out=o2[t])
-        np.divide(1, o2[t], out=o2[t])
+        np.add(one, o2[t], out=o2[t])
+        np.divide(one, o2[t], out=o2[t])
         # c2[t,n,h2] = c2[t-1,n,h2]*f2[t,n,h2] + g2[t,n,h2]*i2[t,n,h2]
         np.multiply(g2[t], i2[t], out=c2[t])
         if t > 0:
@@ -448,6 +455,7 @@ def _train(params, grads, buffers, x, y):
     # s[n,t,k] = z3[n,t,k] - m[n,t]
     s = np.subtract(z3, m[:, :, None], out=z3)
     # e1[n,t,k] = exp(s[n,t,k])
+    e1 = part_of(t4, N, T, V1) if e1 is None else e1
     e1 = np.exp(s, out=e1)
     # S[n,t] = sum(k, e1[n,t,k])
     S = np.add.reduce(e1, axis=2, out=m)
@@ -459,9 +467,9 @@ def _train(params, grads, buffers, x, y):
     L = -np.vdot(y, t5) / N
     # dz3[n,t,k] = (p[n,t,k] - y[n,t,k])/N
     e1 = np.subtract(p, y, out=e1)
-    dz3 = np.divide(e1, N, out=e1)
+    dz3 = np.divide(e1, count_N, out=e1)
     # dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[t,n,h2])
-    t7 = np.empty((T, N, V1), _dtype(params)) if t7 is None else t7
+    t7 = part_of(z3, T, N, V1) if t7 is None else t7
     np.copyto(t7, dz3.transpose(1, 0, 2))
     np.dot(h2.reshape(-1, H2).T, t7.reshape(-1, V1), out=dW3)
     # db3[k] = sum(n, t, dz3[n,t,k])
@@ -486,7 +494,7 @@ def _train(params, grads, buffers, x, y):
         # dc2[t,n,h2] = dh2[t,n,h2]*(1 - t1[t,n,h2]**2)*o2[t,n,h2] + dc2[t+1,n,h2]*f2[t+1,n,h2]
         np.multiply(dh2, o2[t], out=dc2[t])
         t9 = np.square(t1[t], out=t9)
-        t9 = np.subtract(1, t9, out=t9)
+        t9 = np.subtract(one, t9, out=t9)
         np.multiply(dc2[t], t9, out=dc2[t])
         if t < T - 1:
             t9 = np.multiply(dc2[t + 1], f2[t + 1], out=t9)
@@ -499,26 +507,26 @@ def _train(params, grads, buffers, x, y):
             df2.fill(0)
         # dz2[t,n,q2,h2] = where(q2 == 3, 1, 0)*do2[t,n,h2]*o2[t,n,h2]*(1 - o2[t,n,h2]) + where(q2 == 2, 1, 0)*dc2[t,n,h2]*(1 - g2[t,n,h2]**2)*i2[t,n,h2] + where(q2 == 1, 1, 0)*df2[t,n,h2]*f2[t,n,h2]*(1 - f2[t,n,h2]) + where(q2 == 0, 1, 0)*dc2[t,n,h2]*g2[t,n,h2]*i2[t,n,h2]*(1 - i2[t,n,h2])
         np.multiply(o2[t], do2, out=dz2[t, :, 3])
-        t10 = np.subtract(1, o2[t], out=t10)
+        t10 = np.subtract(one, o2[t], out=t10)
         np.multiply(dz2[t, :, 3], t10, out=dz2[t, :, 3])
         np.multiply(dc2[t], i2[t], out=dz2[t, :, 2])
         t10 = np.square(g2[t], out=t10)
-        t10 = np.subtract(1, t10, out=t10)
+        t10 = np.subtract(one, t10, out=t10)
         np.multiply(dz2[t, :, 2], t10, out=dz2[t, :, 2])
         np.multiply(f2[t], df2, out=dz2[t, :, 1])
-        t10 = np.subtract(1, f2[t], out=t10)
+        t10 = np.subtract(one, f2[t], out=t10)
         np.multiply(dz2[t, :, 1], t10, out=dz2[t, :, 1])
         np.multiply(i2[t], dc2[t], out=dz2[t, :, 0])
         np.multiply(dz2[t, :, 0], g2[t], out=dz2[t, :, 0])
-        t10 = np.subtract(1, i2[t], out=t10)
+        t10 = np.subtract(one, i2[t], out=t10)
         np.multiply(dz2[t, :, 0], t10, out=dz2[t, :, 0])
     # dW2[h1,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*y1[n,t,h1])
     np.copyto(t2, y1.transpose(1, 0, 2))
     np.dot(t2.reshape(-1, H1).T, dz2.reshape(T * N, -1), out=dW2.reshape(H1, -1))
     # dy1[n,t,h1] = sum(q2, h2, dz2[t,n,q2,h2]*W2[h1,q2,h2])
-    t11 = np.empty((N, T, Q2, H2), _dtype(params)) if t11 is None else t11
+    dy1 = part_of(t2, N, T, H1) if dy1 is None else dy1
+    t11 = part_of(z2_in, N, T, Q2, H2) if t11 is None else t11
     np.copyto(t11, dz2.transpose(1, 0, 2, 3))
-    dy1 = np.empty((N, T, H1), _dtype(params)) if dy1 is None else dy1
     np.dot(t11.reshape(N * T, -1), W2.reshape(H1, -1).T, out=dy1.reshape(-1, H1))
     # dU2[j2,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*h2[t-1,n,j2])
     t12 = np.zeros(h2.shape, _dtype(params)) if t12 is None else t12
@@ -529,7 +537,7 @@ def _train(params, grads, buffers, x, y):
     # dE1[v1,h1] = sum(n, t, dy1[n,t,h1]*where(v1 == x[n,t], 1, 0))
     dE1[...] = scatter((V1, H1), (x,), dy1)
     if not buffers:
-        buffers += [z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, t3, z3, t4, m, e1, t5, t6, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12]
+        buffers += [z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, one, t3, z3, t4, m, e1, t5, t6, count_N, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12]
     return float(L)
 
 

@@ -244,12 +244,16 @@ def _train(params, grads, buffers, x, y):
     db1 = grads["b1"]
     dW2 = grads["W2"]
     db2 = grads["b2"]
-    z1, a1, z2, m2, e1, ones_K, t1, t2, ones_N, t3 = buffers or [None] * 10
+    z1, a1, zero, z2, m2, e1, ones_K, t1, t2, count_N, ones_N, t3 = buffers or [None] * 12
+    zero = np.asarray(0, _dtype(params)) if zero is None else zero
+    ones_K = np.ones(K, _dtype(params)) if ones_K is None else ones_K
+    count_N = np.asarray(N, _dtype(params)) if count_N is None else count_N
+    ones_N = np.ones(N, _dtype(params)) if ones_N is None else ones_N
     # z1[n,h] = sum(d, x[n,d]*W1[d,h]) + b1[h]
     z1 = np.dot(x, W1, out=z1)
     z1 = np.add(z1, b1, out=z1)
     # a1[n,h] = relu(z1[n,h])
-    a1 = np.maximum(z1, 0, out=a1)
+    a1 = np.maximum(z1, zero, out=a1)
     # z2[n,k] = sum(h, a1[n,h]*W2[h,k]) + b2[k]
     z2 = np.dot(a1, W2, out=z2)
     z2 = np.add(z2, b2, out=z2)
@@ -260,7 +264,6 @@ def _train(params, grads, buffers, x, y):
     # e1[n,k] = exp(s2[n,k])
     e1 = np.exp(s2, out=e1)
     # S2[n] = sum(k, e1[n,k])
-    ones_K = np.ones(K, _dtype(params)) if ones_K is None else ones_K
     S2 = np.dot(e1, ones_K, out=m2)
     # a2[n,k] = e1[n,k]/S2[n]
     a2 = np.divide(e1, S2[:, None], out=e1)
@@ -270,23 +273,22 @@ def _train(params, grads, buffers, x, y):
     L = -np.vdot(y, t1) / N
     # dz2[n,k] = (a2[n,k] - y[n,k])/N
     e1 = np.subtract(a2, y, out=e1)
-    dz2 = np.divide(e1, N, out=e1)
+    dz2 = np.divide(e1, count_N, out=e1)
     # dW2[h,k] = sum(n, dz2[n,k]*a1[n,h])
     np.dot(a1.T, dz2, out=dW2)
     # da1[n,h] = sum(k, dz2[n,k]*W2[h,k])
     da1 = np.dot(dz2, W2.T, out=a1)
     # db2[k] = sum(n, dz2[n,k])
-    ones_N = np.ones(N, _dtype(params)) if ones_N is None else ones_N
     np.dot(ones_N, dz2, out=db2)
     # dz1[n,h] = da1[n,h]*where(z1[n,h] > 0, 1, 0)
-    t3 = np.greater(z1, 0, out=t3)
+    t3 = np.greater(z1, zero, out=t3)
     dz1 = np.multiply(da1, t3, out=a1)
     # dW1[d,h] = sum(n, dz1[n,h]*x[n,d])
     np.dot(x.T, dz1, out=dW1)
     # db1[h] = sum(n, dz1[n,h])
     np.dot(ones_N, dz1, out=db1)
     if not buffers:
-        buffers += [z1, a1, z2, m2, e1, ones_K, t1, t2, ones_N, t3]
+        buffers += [z1, a1, zero, z2, m2, e1, ones_K, t1, t2, count_N, ones_N, t3]
     return float(L)
 
 

@@ -240,7 +240,11 @@ def _train(params, grads, buffers, x, y):
     db1 = grads["b1"]
     dW2 = grads["W2"]
     db2 = grads["b2"]
-    z1, z2, m2, e1, ones_K, t1, t2, da1, ones_N = buffers or [None] * 9
+    z1, z2, m2, e1, ones_K, t1, t2, count_N, da1, ones_N, one = buffers or [None] * 11
+    ones_K = np.ones(K, _dtype(params)) if ones_K is None else ones_K
+    count_N = np.asarray(N, _dtype(params)) if count_N is None else count_N
+    ones_N = np.ones(N, _dtype(params)) if ones_N is None else ones_N
+    one = np.asarray(1, _dtype(params)) if one is None else one
     # z1[n,h] = sum(d, x[n,d]*W1[d,h]) + b1[h]
     z1 = np.dot(x, W1, out=z1)
     z1 = np.add(z1, b1, out=z1)
@@ -256,7 +260,6 @@ def _train(params, grads, buffers, x, y):
     # e1[n,k] = exp(s2[n,k])
     e1 = np.exp(s2, out=e1)
     # S2[n] = sum(k, e1[n,k])
-    ones_K = np.ones(K, _dtype(params)) if ones_K is None else ones_K
     S2 = np.dot(e1, ones_K, out=m2)
     # a2[n,k] = e1[n,k]/S2[n]
     a2 = np.divide(e1, S2[:, None], out=e1)
@@ -266,24 +269,23 @@ def _train(params, grads, buffers, x, y):
     L = -np.vdot(y, t1) / N
     # dz2[n,k] = (a2[n,k] - y[n,k])/N
     e1 = np.subtract(a2, y, out=e1)
-    dz2 = np.divide(e1, N, out=e1)
+    dz2 = np.divide(e1, count_N, out=e1)
     # dW2[h,k] = sum(n, dz2[n,k]*a1[n,h])
     np.dot(a1.T, dz2, out=dW2)
     # da1[n,h] = sum(k, dz2[n,k]*W2[h,k])
     da1 = np.dot(dz2, W2.T, out=da1)
     # db2[k] = sum(n, dz2[n,k])
-    ones_N = np.ones(N, _dtype(params)) if ones_N is None else ones_N
     np.dot(ones_N, dz2, out=db2)
     # dz1[n,h] = da1[n,h]*(1 - a1[n,h]**2)
     z1 = np.square(a1, out=z1)
-    z1 = np.subtract(1, z1, out=z1)
+    z1 = np.subtract(one, z1, out=z1)
     dz1 = np.multiply(da1, z1, out=z1)
     # dW1[d,h] = sum(n, dz1[n,h]*x[n,d])
     np.dot(x.T, dz1, out=dW1)
     # db1[h] = sum(n, dz1[n,h])
     np.dot(ones_N, dz1, out=db1)
     if not buffers:
-        buffers += [z1, z2, m2, e1, ones_K, t1, t2, da1, ones_N]
+        buffers += [z1, z2, m2, e1, ones_K, t1, t2, count_N, da1, ones_N, one]
     return float(L)
 
 

@@ -179,7 +179,8 @@ def _train(params, grads, buffers, x, y):
     N = x.shape[0]
     dslope = grads["slope"]
     dintercept = grads["intercept"]
-    y_prime, t1 = buffers or [None] * 2
+    y_prime, t1, number_1 = buffers or [None] * 3
+    number_1 = np.asarray(-2 / N, _dtype(params)) if number_1 is None else number_1
     # y'[n] = intercept + slope*x[n]
     y_prime = np.multiply(slope, x, out=y_prime)
     y_prime = np.add(intercept, y_prime, out=y_prime)
@@ -189,13 +190,13 @@ def _train(params, grads, buffers, x, y):
     L = np.add.reduce(t1, None) / N
     # dy'[n] = -2*(y[n] - y'[n])/N
     y_prime = np.subtract(y, y_prime, out=y_prime)
-    dy_prime = np.multiply(-2 / N, y_prime, out=y_prime)
+    dy_prime = np.multiply(number_1, y_prime, out=y_prime)
     # dintercept = sum(n, dy'[n])
     dintercept[...] = np.add.reduce(dy_prime, None)
     # dslope = sum(n, dy'[n]*x[n])
     dslope[...] = np.vdot(dy_prime, x)
     if not buffers:
-        buffers += [y_prime, t1]
+        buffers += [y_prime, t1, number_1]
     return float(L)
 
 

@@ -236,7 +236,11 @@ def _train(params, grads, buffers, x, y):
     db1 = grads["b1"]
     dW2 = grads["W2"]
     db2 = grads["b2"]
-    z1, z2, a2, f1, t1, t2, t3, da1, ones_N = buffers or [None] * 9
+    z1, z2, a2, one, f1, t1, zero, t2, t3, count_N, da1, ones_N = buffers or [None] * 12
+    one = np.asarray(1, _dtype(params)) if one is None else one
+    zero = np.asarray(0, _dtype(params)) if zero is None else zero
+    count_N = np.asarray(N, _dtype(params)) if count_N is None else count_N
+    ones_N = np.ones(N, _dtype(params)) if ones_N is None else ones_N
     # z1[n,h] = sum(d, x[n,d]*W1[d,h]) + b1[h]
     z1 = np.dot(x, W1, out=z1)
     z1 = np.add(z1, b1, out=z1)
@@ -248,18 +252,18 @@ def _train(params, grads, buffers, x, y):
     # a2[n,k] = sigmoid(z2[n,k])
     a2 = np.negative(z2, out=a2)
     a2 = np.exp(a2, out=a2)
-    a2 = np.add(1, a2, out=a2)
-    a2 = np.divide(1, a2, out=a2)
+    a2 = np.add(one, a2, out=a2)
+    a2 = np.divide(one, a2, out=a2)
     # f1[n,k] = softplus(-z2[n,k])
     t1 = np.negative(z2, out=t1)
-    f1 = np.maximum(t1, 0, out=f1)
+    f1 = np.maximum(t1, zero, out=f1)
     t2 = np.abs(t1, out=t2)
     t2 = np.negative(t2, out=t2)
     t2 = np.exp(t2, out=t2)
     t2 = np.log1p(t2, out=t2)
     f1 = np.add(f1, t2, out=f1)
     # L = sum(n, k, (1 - y[n,k])*(z2[n,k] + f1[n,k]) + y[n,k]*f1[n,k])/N
-    t2 = np.subtract(1, y, out=t2)
+    t2 = np.subtract(one, y, out=t2)
     t1 = np.add(f1, z2, out=t1)
     t2 = np.multiply(t2, t1, out=t2)
     t3 = np.multiply(y, f1, out=t3)
@@ -267,24 +271,23 @@ def _train(params, grads, buffers, x, y):
     L = np.add.reduce(t2, None) / N
     # dz2[n,k] = (a2[n,k] - y[n,k])/N
     a2 = np.subtract(a2, y, out=a2)
-    dz2 = np.divide(a2, N, out=a2)
+    dz2 = np.divide(a2, count_N, out=a2)
     # dW2[h,k] = sum(n, dz2[n,k]*a1[n,h])
     np.dot(a1.T, dz2, out=dW2)
     # da1[n,h] = sum(k, dz2[n,k]*W2[h,k])
     da1 = np.dot(dz2, W2.T, out=da1)
     # db2[k] = sum(n, dz2[n,k])
-    ones_N = np.ones(N, _dtype(params)) if ones_N is None else ones_N
     np.dot(ones_N, dz2, out=db2)
     # dz1[n,h] = da1[n,h]*(1 - a1[n,h]**2)
     z1 = np.square(a1, out=z1)
-    z1 = np.subtract(1, z1, out=z1)
+    z1 = np.subtract(one, z1, out=z1)
     dz1 = np.multiply(da1, z1, out=z1)
     # dW1[d,h] = sum(n, dz1[n,h]*x[n,d])
     np.dot(x.T, dz1, out=dW1)
     # db1[h] = sum(n, dz1[n,h])
     np.dot(ones_N, dz1, out=db1)
     if not buffers:
-        buffers += [z1, z2, a2, f1, t1, t2, t3, da1, ones_N]
+        buffers += [z1, z2, a2, one, f1, t1, zero, t2, t3, count_N, da1, ones_N]
     return float(L)
 
 

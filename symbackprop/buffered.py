@@ -19,6 +19,7 @@ from .contractions import Contraction, Operand, Shape, contraction_of, joined
 from .plan import Statement
 from .rooms import Length, Rooms
 
+_NUMBERS = {"0": "zero", "1": "one", "2": "two", "0.5": "half", "1 / 2": "half"}
 _LONG = 5  # operations in a chain that is done block by block
 _FEW, _MANY = 1024, 32768  # the numbers that a block may have
 _TYPICAL = 32  # of a size that is not known
@@ -55,7 +56,8 @@ class Buffering:
     """Rewrites statements in order; `shapes` are those of arrays by their Python names, a scalar's is empty.
 
     `outputs` are the names whose arrays the caller keeps (gradients), `kept` those that are returned: nothing later is written
-    over them; `same` gives a size the first that is the same number, `numbers` the number where it is known.
+    over them; `same` gives a size the first that is the same number, `numbers` the number where it is known,
+    `kind` says in code which kind of numbers arrays hold.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Buffering:
         kept: Iterable[str] = (),
         same: Mapping[str, str] | None = None,
         numbers: Mapping[str, int | None] | None = None,
+        kind: str = "",
     ) -> None:
         # Sizes that are one number are one size: arrays may then lie in each other's buffers.
         self._same = same or {}
         self._numbers = numbers or {}
+        self._named_kind = kind
         self._said = dict(shapes)
         self.shapes = {name: tuple(self._same.get(s, s) for s in shape) for name, shape in shapes.items()}
         self.kept = set(kept)
@@ -78,7 +82,7 @@ class Buffering:
         self.helpers = helpers
         self.sizes = dict(sizes or {})  # the Python name of each size
         self._size_named = {name: size for size, name in self.sizes.items()}
-        self._ones: set[str] = set()  # sizes for which there is a vector of ones
+        self._first: dict[str, str] = {}  # what is made before all else: vectors of ones, numbers as arrays
         self._rooms = Rooms(self._length_of, _TYPICAL)
         self._base: dict[str, str] = {}  # the buffer that a value lies in
         self._pinned: set[str] = set()
@@ -101,7 +105,10 @@ class Buffering:
             for n in reads[k]:
                 if last.get(n) == k:
                     self._release(n)
-        return result
+        words = {w for s in result for line in s.lines for w in _words(line)}
+        first = tuple(f"{name} = {code} if {name} is None else {name}" for name, code in self._first.items() if name in words)
+        self._rooms.drop(n for n in self._first if n not in words)
+        return [Statement("", "", "", first), *result] if first else result
 
     @staticmethod
     def _names(statement: Statement) -> list[str]:
@@ -141,12 +148,12 @@ class Buffering:
 
     def _tried(self, write: Callable[[], None]) -> list[str] | None:
         """The lines that a rewriting makes; None, with nothing changed, where it meets what it does not understand."""
-        before = self._rooms.copy(), dict(self._base), set(self._ones), dict(self.shapes), set(self._bound)
+        before = self._rooms.copy(), dict(self._base), dict(self.shapes), set(self._bound)
         try:
             write()
             return self._finished()
         except _Opaque:
-            self._rooms, self._base, self._ones, self.shapes, self._bound = before
+            self._rooms, self._base, self.shapes, self._bound = before
             self._lines, self._saved, self._lent = [], [], None
             return None
 
@@ -530,7 +537,9 @@ class Buffering:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 self._say(bind, f"np.negative({self._within(operand, shape, out)}, out={out})")
             case ast.Compare(left=left, ops=[op], comparators=[right]):
-                self._say(bind, f"{_COMPARE[type(op)]}({self._operand(left)}, {self._operand(right)}, out={out})")
+                # Whole numbers are compared with whole numbers.
+                limit = self._constant(right) if isinstance(left, ast.Name) and left.id in self._base else None
+                self._say(bind, f"{_COMPARE[type(op)]}({self._operand(left)}, {limit or self._operand(right)}, out={out})")
             case ast.Call(func=ast.Attribute(value=ast.Name(id="np"), attr="where"), args=[test, then, other]):
                 if self._shape(test) != shape or self._shape(other) != shape or self._reads(test, out) or self._reads(then, out):
                     raise _Opaque
@@ -696,12 +705,27 @@ class Buffering:
         self._say(bind, f"{reduce}({operand}, axis={axes[0] if len(axes) == 1 else axes}, out={out})")
 
     def _vector_of_ones(self, size: str) -> str:
-        name = f"ones_{self.sizes[size]}"
-        if size not in self._ones:
-            self._ones.add(size)
-            self._rooms.make(name, (size,))
-            self._lines.append(f"{name} = np.ones({self.sizes[size]}, _dtype(params)) if {name} is None else {name}")
+        return self._beforehand(f"ones_{self.sizes[size]}", f"np.ones({self.sizes[size]}, _dtype(params))")
+
+    def _beforehand(self, name: str, code: str) -> str:
+        """A buffer that is the same in every step, made before all statements."""
+        while self._first.get(name, code) != code or (name not in self._first and name in self._taken):
+            name += "_"
+        self._first[name] = code
+        self._rooms.keep(name)
         return name
+
+    def _constant(self, node: ast.expr) -> str | None:
+        """A number as an array without axes, which NumPy need not convert in every step; None for what may change."""
+        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        if not self._named_kind or self._shape(node) != () or not names <= {*self._size_named, "np"}:
+            return None
+        text = _tidy(self._scalar(node))
+        name = _NUMBERS.get(text) or (f"count_{text}" if text.isidentifier() else None)
+        if name is None:
+            same = [n for n, code in self._first.items() if code == f"np.asarray({text}, {self._named_kind})"]
+            name = same[0] if same else f"number_{sum(n.startswith('number_') for n in self._first) + 1}"
+        return self._beforehand(name, f"np.asarray({text}, {self._named_kind})")
 
     def _raise(self, base: ast.expr, exponent: ast.expr, out: str, bind: str) -> None:
         """A power; small whole ones as products."""
@@ -764,11 +788,11 @@ class Buffering:
         fits = [not isinstance(side, simple) and self._shape(side) == shape for side in (left, right)]
         if fits[0] and not reads[1]:
             a = self._within(left, shape, out)
-            return a, self._operand(right)
+            return a, self._constant(right) or self._operand(right)
         if fits[1] and not reads[0]:
             b = self._within(right, shape, out)
-            return self._operand(left), b
-        return self._operand(left), self._operand(right)
+            return self._constant(left) or self._operand(left), b
+        return self._constant(left) or self._operand(left), self._constant(right) or self._operand(right)
 
     def _reads(self, node: ast.expr, out: str) -> bool:
         """Whether a value is computed from what lies in a buffer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from .contractions import Shape
@@ -69,6 +69,15 @@ class Rooms:
         """Another name for what lies in the room of a buffer, with a shape of its own."""
         room = self._room[name] = self._room[of]
         self._views[room] = {**self._views[room], shape: name}
+
+    def keep(self, name: str) -> None:
+        """A buffer that nothing else ever lies in."""
+        self.buffers[name] = None
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Buffers that are not needed after all."""
+        for name in names:
+            self.buffers.pop(name, None)
 
     def give_back(self, name: str) -> None:
         """A buffer whose value is not read any more."""
