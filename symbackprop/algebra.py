@@ -80,7 +80,8 @@ def equation_cost(equation: Equation) -> int:
     return max(len(terms) - 1, 0) + sum(cost(t.body) + len(t.over) for t in terms) - shared
 
 
-def poles(expr: Expr) -> set[Expr]:
+@functools.lru_cache(maxsize=65536)
+def poles(expr: Expr) -> frozenset[Expr]:
     """What an expression divides by, apart from numbers and sizes."""
     found: set[Expr] = set()
     for power in expr.atoms(sympy.Pow):
@@ -88,7 +89,7 @@ def poles(expr: Expr) -> set[Expr]:
             # a factor's sign does not matter
             factors = sympy.Mul.make_args(power.base)
             found |= {cast(Expr, -f if f.could_extract_minus_sign() else f) for f in factors if f.has(Element)}
-    return found
+    return frozenset(found)
 
 
 def is_product(expr: Expr) -> bool:

@@ -6,6 +6,7 @@ written is as good as none. `SYMBACKPROP_CACHE` names another folder, or turns i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -31,7 +32,7 @@ def folder() -> Path | None:
 
 def cached(parts: Iterable[str], make: Callable[[], str]) -> str:
     """A text by what it depends on: from the cache, or made and put there."""
-    home = _usable(folder())
+    home = usable_folder()
     if home is None:
         return make()
     digest = hashlib.sha256("\0".join((_code(), *parts)).encode("utf-8", "surrogatepass")).hexdigest()
@@ -52,7 +53,9 @@ def cached(parts: Iterable[str], make: Callable[[], str]) -> str:
     return text
 
 
-def _usable(home: Path | None) -> Path | None:
+def usable_folder() -> Path | None:
+    """The folder of results, made where it was not there; None where nothing can be kept."""
+    home = folder()
     if home is None:
         return None
     try:
@@ -62,6 +65,7 @@ def _usable(home: Path | None) -> Path | None:
     return home
 
 
+@functools.cache
 def _code() -> str:
     """The package's own code as a number: what another version made is not taken."""
     here = Path(__file__).parent

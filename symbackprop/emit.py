@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ from .notation import (
 )
 from .numpy_text import Names, NumpyWriter
 from .plan import Planner, Statement
-from .recipes import loop_optimiser, number_text, plan_optimiser, plan_schedule
+from .recipes import number_text, rules_of_training
 from .render import render
 from .stabilise import saturates, share, stabilise, stable_function
 from .views import shapes_of
@@ -233,7 +234,7 @@ class _Module:
             *(self._average(n, start) for n, _, start in network.averages),
         ]
         writer, forward_writer = Writer(self.style), Writer(style_of(network))
-        helpers = self._helpers()
+        helpers = self._helpers
         spelled_out = any(saturates(t.body) for e in self.equations for t in e.terms)
         defaults = network.training
         optimizer = str(defaults.get("optimizer", "momentum"))
@@ -279,10 +280,7 @@ class _Module:
             "kept_loss": [self.names[n] for n in kept_loss],
             "loss": self.names[network.loss],
             "prediction": self.names[network.prediction] if network.prediction else None,
-            "optimizers": [
-                loop_optimiser(o) if self.compiled else plan_optimiser(o, self.fast) for o in catalogue.OPTIMISERS.values()
-            ],
-            "schedules": [plan_schedule(s) for s in catalogue.SCHEDULES.values()],
+            **rules_of_training("compiled" if self.compiled else "fast" if self.fast else "plain"),
             "defaults": {
                 "epochs": int(defaults.get("epochs", 100)),
                 "batch_size": int(defaults.get("batch_size", 32)),
@@ -294,7 +292,7 @@ class _Module:
 
     def _bodies(self) -> list[Expr]:
         own = [t.body for e in self.equations for t in e.terms]
-        return own + [f.body for f in self._used_functions() if f.body is not None]
+        return own + [f.body for f in self._used_functions if f.body is not None]
 
     def _parts(self) -> tuple[list[Equation], list[Equation], list[Equation]]:
         """The equations of the prediction, of the loss besides, and the rest, which only gradients need."""
@@ -352,7 +350,7 @@ class _Module:
                 h["value"],
                 {a.partition("=")[0]: a.partition("=")[2] for a in h["arguments"].split(", ") if "=" in a},
             )
-            for h in self._helpers()
+            for h in self._helpers
         }
         sizes = {i.size: self.names[i.size] for i in self.network.indices}
         kept = [self.names[n] for n, _, _ in self.network.averages]
@@ -553,6 +551,7 @@ class _Module:
 
     # ------------------------------------------------------------------ functions, facts, optimisers
 
+    @functools.cached_property
     def _used_functions(self) -> list[Function]:
         used: set[str] = set()
         todo = [c.name for e in self.equations for t in e.terms for c in t.body.atoms(Call)]
@@ -564,9 +563,10 @@ class _Module:
                 todo += [c.name for c in cast(Expr, body).atoms(Call)]
         return [f for n, f in self.functions.items() if n in used]
 
+    @functools.cached_property
     def _helpers(self) -> list[dict[str, Any]]:
         helpers: list[dict[str, Any]] = []
-        for function in self._used_functions():
+        for function in self._used_functions:
             body = cast(Expr, stable_function(function).body)
             lines = share((Equation(Element("value"), (Term(body),)),), function.parameters)
             names = Names(("np", "erf", *(self.names[f] for f in self.functions)))

@@ -330,7 +330,7 @@ def index_text(expr: Expr) -> str:
         # Letters before numbers, a minus never first where it can be helped: t-1, 2*i+p-1.
         parts = sorted(map(index_text, expr.args), key=lambda a: (a.startswith("-"), a[:1].isdigit() and "*" not in a, a))
         return "+".join(parts).replace("+-", "-")
-    return sympy.sstr(expr).replace(" ", "").replace("Mod(", "mod(")
+    return text_of(expr).replace(" ", "").replace("Mod(", "mod(")
 
 
 def size_symbol(name: str) -> Symbol:
@@ -350,7 +350,13 @@ def elements_of(expr: Expr) -> list[Element]:
 
 @functools.lru_cache(maxsize=65536)
 def _elements(expr: Expr) -> tuple[Element, ...]:
-    return tuple(sorted(expr.atoms(Element), key=_order))
+    return tuple(sorted(expr.atoms(Element), key=element_order))
+
+
+@functools.lru_cache(maxsize=65536)
+def text_of(expr: Expr) -> str:
+    """An expression as SymPy writes it, for orders that do not depend on the run."""
+    return expr.name if isinstance(expr, Symbol) else str(expr)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -360,7 +366,8 @@ def names_of(expr: Expr) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=65536)
-def _order(e: Element) -> tuple[str, str]:
+def element_order(e: Element) -> tuple[str, str]:
+    """Where an element stands among others."""
     return e.name, str(e.indices)
 
 
@@ -388,7 +395,7 @@ def indices_of(expr: Expr) -> frozenset[Symbol]:
 def common_factors(terms: Sequence[Term]) -> list[Expr]:
     """The factors that stand before every one of several terms, outside of its sum."""
     own = list(map(_outer_factors, terms))
-    return sorted(set[Expr].intersection(*own), key=str) if own else []
+    return sorted(set[Expr].intersection(*own), key=text_of) if own else []
 
 
 def _outer_factors(term: Term) -> set[Expr]:
@@ -401,7 +408,7 @@ def most_shared(terms: Sequence[Term]) -> list[int]:
     """The positions of the terms that share the factor which most have before them; at least two, or none."""
     own = list(map(_outer_factors, terms))
     best: list[int] = []
-    for factor in sorted(set[Expr]().union(*own), key=str):
+    for factor in sorted(set[Expr]().union(*own), key=text_of):
         having = [k for k, factors in enumerate(own) if factor in factors]
         if len(having) > max(len(best), 1):
             best = having
@@ -420,7 +427,7 @@ def data_indices(equations: Iterable[Equation]) -> set[str]:
 
 def calls_of(expr: Expr) -> list[Call]:
     """The distinct function calls in an expression, outermost last."""
-    return sorted(expr.atoms(Call), key=lambda c: (c.count_ops(), str(c)))
+    return sorted(expr.atoms(Call), key=lambda c: (c.count_ops(), text_of(c)))
 
 
 def str_equation(equation: Equation) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import sympy
 from sympy import Expr
 
 from . import catalogue
 from .buffered import Buffering
+from .cache import cached
 from .errors import Source
 from .loop_text import LoopWriter
 from .lower import Lowering, Scope
@@ -61,6 +63,17 @@ class _PerWeight(LoopWriter):
             code = f"real({self._plain.expression(expr)})"
             return self.ahead.setdefault(code, f"c{len(self.ahead) + 1}"), ATOM
         return super()._write(expr)
+
+
+def rules_of_training(style: Literal["fast", "plain", "compiled"]) -> dict[str, Any]:
+    """What the template prints of all optimisers and schedules, the same for every network: kept from run to run."""
+
+    def plan() -> str:
+        optimisers = catalogue.OPTIMISERS.values()
+        planned = [loop_optimiser(o) if style == "compiled" else plan_optimiser(o, style == "fast") for o in optimisers]
+        return json.dumps({"optimizers": planned, "schedules": [plan_schedule(s) for s in catalogue.SCHEDULES.values()]})
+
+    return json.loads(cached(("rules of training", style), plan))
 
 
 def loop_optimiser(row: catalogue.Optimiser) -> dict[str, Any]:

@@ -5,12 +5,16 @@ Templates lie in `templates/` beside the package in a checkout and in `_template
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.bccache import Bucket
+
+from .cache import usable_folder
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -45,6 +49,14 @@ _TEX = {
 _HERE = Path(__file__).parent
 
 
+class _Kept(jinja2.FileSystemBytecodeCache):
+    """Templates that were read before, where they can be kept."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with contextlib.suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
 @functools.cache
 def environment() -> jinja2.Environment:
     """The environment: an undefined name in a template is an error, and HTML is escaped."""
@@ -52,8 +64,11 @@ def environment() -> jinja2.Environment:
     # A checkout's own templates win over copies that an old installation left behind.
     folders = [checkout] if (_HERE.parent / "pyproject.toml").is_file() else []
     loader = jinja2.FileSystemLoader([*folders, _HERE / "_templates"])
+    kept = usable_folder()
     made = jinja2.Environment(
         loader=loader,
+        # Reading the large template takes longer than filling it: what came of it is kept.
+        bytecode_cache=_Kept(str(kept)) if kept else None,
         undefined=jinja2.StrictUndefined,
         autoescape=lambda name: bool(name) and ".html" in str(name),
         trim_blocks=True,

@@ -44,6 +44,7 @@ from .notation import (
     Rewrite,
     Term,
     base_name,
+    element_order,
     elements_of,
     index,
     indices_of,
@@ -51,6 +52,7 @@ from .notation import (
     is_moved,
     names_of,
     size_symbol,
+    text_of,
 )
 from .write import formula
 
@@ -246,7 +248,7 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
 
 def _folded_alike(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
     """The same for all that differs in its names alone: layers that are alike are worked out once."""
-    elements = sorted({e for part in (expr, target, body) for e in elements_of(part)}, key=lambda e: (e.name, str(e.indices)))
+    elements = sorted({e for part in (expr, target, body) for e in elements_of(part)}, key=element_order)
     names: dict[Expr, Expr] = {e: Element(f"e{k:03d}") for k, e in enumerate(elements)}
     back = {v: k for k, v in names.items()}
     for new in _folded_once(*(cast(Expr, part.xreplace(names)) for part in (expr, target, body))):
@@ -314,7 +316,7 @@ def _function_instances(expr: Expr, known: Known) -> Iterator[tuple[Expr, Expr]]
     """Functions known by name, at the arguments that stand under an exponential or in a call of the expression."""
     arguments = {a for e in expr.atoms(sympy.exp) for a in (e.args[0], -e.args[0])}
     arguments |= {a for c in expr.atoms(Call) for a in c.arguments[:1]}
-    for argument in sorted(arguments, key=str):
+    for argument in sorted(arguments, key=text_of):
         for function in known.functions.values():
             if function.body is None or len(function.parameters) != 1 or isinstance(argument, sympy.Rational):
                 continue

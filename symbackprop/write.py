@@ -27,6 +27,8 @@ from .notation import (
     indices_of,
     is_index,
     most_shared,
+    names_of,
+    text_of,
 )
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
@@ -164,11 +166,11 @@ class Writer:
 
     def rank(self, expr: Expr) -> int:
         """Where an expression stands in the computation: the latest of its arrays."""
-        return max((self.style.order.get(e.name, 0) for e in expr.atoms(Element)), default=-1)
+        return max((self.style.order.get(name, 0) for name in names_of(expr)), default=-1)
 
     def _sum(self, expr: Expr) -> str:
         parts = [(a, self._is_negative(a)) for a in cast("tuple[Expr, ...]", expr.args)]
-        parts.sort(key=lambda p: (p[1], not p[0].is_number, -self.rank(p[0]), str(p[0])))
+        parts.sort(key=lambda p: (p[1], not p[0].is_number, -self.rank(p[0]), text_of(p[0])))
         text = ""
         for part, negative in parts:
             one = self.expression(-part if negative else part, PRODUCT if negative else SUM)
@@ -216,7 +218,7 @@ class Writer:
             group, i = free[-1]
             group[i], sign = -group[i], 1
         for group in (above, below):
-            group.sort(key=lambda f: (-self.rank(f), isinstance(f, sympy.Add), str(f)))
+            group.sort(key=lambda f: (-self.rank(f), isinstance(f, sympy.Add), text_of(f)))
             # numbers and sizes come first
             group.sort(key=lambda f: f.has(Element))
         if not self.plain_fraction(coefficient):
@@ -275,7 +277,7 @@ class Writer:
     def element(self, e: Element) -> str:
         """`a[i,j]`."""
         name = self.style.names.get(e.name, e.name)
-        shown = [self.index(i) for i in e.indices if base_name(str(i)) not in self.style.hidden]
+        shown = [self.index(i) for i in e.indices if base_name(text_of(i)) not in self.style.hidden]
         return f"{name}[{','.join(shown)}]" if shown else name
 
     def index(self, i: Expr) -> str:

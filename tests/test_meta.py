@@ -17,8 +17,10 @@ PACKAGE = ROOT / "symbackprop"
 # From the bottom up; a module imports only from the levels below its own, stages never one another.
 LEVELS = (
     {"errors"},
-    {"notation", "render", "parse", "catalogue", "files", "alike", "claim_files", "lengthen", "contractions"},
-    {"cache", "chain", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees"},
+    {"files"},
+    {"cache"},
+    {"notation", "render", "parse", "catalogue", "alike", "claim_files", "lengthen", "contractions"},
+    {"chain", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees"},
     {"unicode_text", "latex", "numpy_text", "edits"},
     {"mathml", "reader", "maths_tokens"},
     {"maths"},
