@@ -12,7 +12,9 @@ import sympy
 from sympy import Expr
 
 from . import catalogue
-from .buffered import Buffering, Helper
+from .buffered import Buffering
+from .code_shapes import Helper
+from .code_text import tuple_of, words_of
 from .derive import FOLDED_TO, derive
 from .errors import EmitError, suggest
 from .functions import catalogue_functions
@@ -262,7 +264,7 @@ class _Module:
                 for n, share, _ in network.averages
             ],
             "constants": [(self.names[n], number_text(v), n) for n, v in network.constants],
-            "parameters": entries_once([(quoted(p["key"]), _tuple(map(quoted, p["shape"]))) for p in parameters]),
+            "parameters": entries_once([(quoted(p["key"]), tuple_of(map(quoted, p["shape"]))) for p in parameters]),
             "starts": blocks_once([_start(p) for p in parameters]),
             "inputs": [self._data_array(a) for a in network.arrays if a.role == "input"],
             "targets": [self._data_array(a) for a in network.arrays if a.role == "target"],
@@ -390,7 +392,7 @@ class _Module:
         given = {a.name for a in data} | set(self.derivation.wrt) | set(gradients)
         taken = {*self.arrays, *(e.name for e in self.equations)}
         program = Loops(writer, planner.formula, self.numbers, given, taken).program(equations, averages)
-        words = _words(" ".join(program.lines)) | {s for _, shape, _ in program.arrays for s in shape}
+        words = set(words_of(" ".join(program.lines))) | {s for _, shape, _ in program.arrays for s in shape}
         words |= {self.names[s] for w in self.derivation.wrt for s in self._shape(w)}
         used = [i.size for i in self.network.indices if self.names[i.size] in words]
         known = [(self.names[s], self.numbers[s]) for s in dict.fromkeys(used) if self.numbers[s] is not None]
@@ -421,7 +423,7 @@ class _Module:
     def _size_lines(self, statements: Sequence[Statement], equations: Sequence[Equation], asked: Iterable[str] = ()) -> list[str]:
         """Where the sizes that the statements mention come from."""
         lines: dict[str, str] = {}
-        words = _words(" ".join(line for s in statements for line in s.lines))
+        words = set(words_of(" ".join(line for s in statements for line in s.lines)))
         used, made = {u for e in equations for u in _used(e)}, {e.name for e in equations}
 
         def say(size: str) -> None:
@@ -623,15 +625,10 @@ def _used(equation: Equation) -> set[str]:
     return {e.name for t in equation.terms for e in elements_of(t.body)}
 
 
-def _tuple(items: Iterable[str]) -> str:
-    items = list(items)
-    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-
-
 def _start(parameter: Mapping[str, Any]) -> list[str]:
     """The lines that make a fresh parameter."""
     place = f"params[{quoted(parameter['key'])}]"
-    lines = [f"shape = {_tuple(f'size[{quoted(s)}]' for s in parameter['shape'])}"]
+    lines = [f"shape = {tuple_of(f'size[{quoted(s)}]' for s in parameter['shape'])}"]
     lines += [f"{name} = {code}" for name, code in parameter["fans"]]
     if parameter["distribution"] == "constant":
         return [*lines, f"{place} = np.full(shape, {parameter['scale']}, dtype)"]
@@ -655,10 +652,6 @@ def _closure(wanted: set[str], equations: Sequence[Equation]) -> set[str]:
             if equation.name in found:
                 found |= _used(equation)
     return found
-
-
-def _words(text: str) -> set[str]:
-    return set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
 
 
 def _plain(text: str) -> str:

@@ -17,6 +17,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from .algebra import group_factors
+from .code_text import tuple_of
 from .fillings import Filling, by_rest, spread
 from .notation import (
     Element,
@@ -354,7 +355,7 @@ class Planner:
         places = [a.text(counters, self.size) for a in filling.axes]
         whole = self.names.local(f"{name}_{filling.stem}") if filling.stem else name
         lines = [
-            f"{whole} = np.zeros({_tuple([self.size(a.size) for a in filling.axes])}, _dtype(params))",
+            f"{whole} = np.zeros({tuple_of([self.size(a.size) for a in filling.axes])}, _dtype(params))",
             _for_all(counters.values(), [self.size(n) for n in filling.over.values()]),
             f"    {whole}[{_subscripts(places)}] {filling.sign} {value}",
         ]
@@ -396,7 +397,7 @@ class Planner:
         return code
 
     def _shape(self, frame: Sequence[Symbol]) -> str:
-        return _tuple([self.size(i) for i in frame])
+        return tuple_of([self.size(i) for i in frame])
 
     def size(self, i: Symbol | int) -> str:
         """The Python name of an index' size, or a number."""
@@ -532,10 +533,6 @@ class Planner:
             subscripts.append("".join(letters[i] for i in natural))
         result = "".join(letters[i] for i in axes)
         return f"np.einsum('{','.join(subscripts)}->{result}', {', '.join(operands)}, optimize=True)"
-
-
-def _tuple(items: Sequence[str]) -> str:
-    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
 
 
 def _subscripts(places: Sequence[str]) -> str:
