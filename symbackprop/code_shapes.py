@@ -97,6 +97,10 @@ class CodeShapes:
             case ast.Attribute(attr="tensordot") if (found := contraction_of(node)) is not None:
                 sides = zip((found.left, found.right), found.over, strict=True)
                 return tuple(s for side, over in sides for k, s in enumerate(self._shape(side)) if k not in over)
+            case ast.Name(id="greatest"):
+                own, axes = self._shape(node.args[0]), node.args[1]
+                assert isinstance(axes, ast.Tuple)
+                return tuple(s for k, s in enumerate(own) if k not in map(number_of, axes.elts))
             case ast.Name(id="window"):
                 value, axis, counts = node.args[:3]
                 own, k = self._shape(value), number_of(axis)

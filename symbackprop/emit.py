@@ -366,14 +366,14 @@ class _Module:
         self, parts: Mapping[str, Mapping[str, Any]]
     ) -> tuple[list[Statement], Mapping[str, tuple[str, ...]]]:
         """All statements of a pass in order, and the axes of the arrays: those that loops fill lie step by step."""
-        equations = steps_first(self.equations)
+        kept = {n for n, _, _ in self.network.averages}
+        kept |= {self.network.loss, *(self.derivation.adjoints[w] for w in self.derivation.wrt)}
+        equations = steps_first(self.equations, kept)
         if equations == self.equations:
             own = [cast("list[Statement]", parts[part]["statements"]) for part in ("forward", "loss", "backward")]
             return [s for statements in own for s in statements], self.planner.shapes.axes
         shapes = replace(self.planner.shapes, axes=shapes_of(self.network, equations).axes)
         planner = Planner(self.names, self.planner.style, style_of(self.network), shapes)
-        kept = {n for n, _, _ in self.network.averages}
-        kept |= {self.network.loss, *(self.derivation.adjoints[w] for w in self.derivation.wrt)}
         return [self._like_parameter(s) for s in planner.statements(equations, kept)], planner.shapes.axes
 
     def _loops(self) -> dict[str, Any]:

@@ -2,29 +2,43 @@
 
     h[n,t,j]     becomes     h[t,n,j]
 
-What one step of the loop reads and writes then lies together.
+What one step of the loop reads and writes then lies together. What is computed from such arrays place by place, or for a loop,
+lies like them, so that nothing is turned in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import cast
 
 from sympy import Expr
 
-from .notation import Element, Equation, direction, groups_of, is_recurrence
+from .notation import Element, Equation, direction, elements_of, groups_of, is_recurrence
 
 
-def steps_first(equations: Sequence[Equation]) -> tuple[Equation, ...]:
-    """The equations with the axis of the steps first in every array that a recurrence computes."""
+def steps_first(equations: Sequence[Equation], fixed: Collection[str] = ()) -> tuple[Equation, ...]:
+    """The equations with the axis of the steps first in every array that a recurrence computes; `fixed` arrays stay."""
+    by_name = {e.name: e for e in equations}
     places: dict[str, int] = {}
     for group in groups_of(equations):
-        if is_recurrence(group):
-            letter, _ = direction(group)
-            places |= {e.name: place for e in group if (place := e.target.letters.index(letter))}
-    if not places:
+        if not is_recurrence(group):
+            continue
+        letter, _ = direction(group)
+        places |= {e.name: e.target.letters.index(letter) for e in group}
+        for e in (e for q in group for t in q.terms for e in elements_of(t.body)):
+            # what the loop reads step by step
+            if e.name in by_name and letter in e.indices and letter in by_name[e.name].target.letters:
+                places.setdefault(e.name, by_name[e.name].target.letters.index(letter))
+    if not any(places.values()):
         return tuple(equations)
+    for equation in equations:
+        letters = equation.target.letters
+        read = [e for t in equation.terms for e in elements_of(t.body) if e.name in places]
+        steps = [e.indices[places[e.name]] for e in read]
+        if equation.name not in places and steps and steps[0] in letters and all(s == steps[0] for s in steps):
+            places[equation.name] = letters.index(steps[0])  # type: ignore[arg-type]
+    places = {name: place for name, place in places.items() if name not in fixed}
 
     def turned(e: Element) -> Element:
         indices = [rewritten(i) for i in e.indices]

@@ -150,7 +150,7 @@ class Operations(CodeShapes):
         match node:
             case ast.Call(
                 func=ast.Attribute(value=ast.BinOp(op=ast.Mult(), left=left, right=right), attr="sum"), args=[], keywords=[]
-            ) if self._shape(left) == self._shape(right) != ():
+            ) if self._shape(left) == self._shape(right) != () and not (_is_turned(left) or _is_turned(right)):
                 return f"np.vdot({self._operand(left)}, {self._operand(right)})"
             case ast.Call(func=ast.Attribute(value=value, attr="sum" | "max" as how)) if self._shape(value) != ():
                 reduce = "np.add.reduce" if how == "sum" else "np.maximum.reduce"
@@ -206,16 +206,15 @@ class Operations(CodeShapes):
 
     def _within(self, node: ast.expr, shape: Shape, out: str) -> str:
         """An operand that may lie in the buffer that the result goes to."""
-        if isinstance(node, (ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Compare)) or self._shape(node) != shape:
+        if _is_seen(node) or self._shape(node) != shape:
             return self._operand(node)
         self._compute(node, out, out)
         return out
 
     def _both(self, left: ast.expr, right: ast.expr, shape: Shape, out: str) -> tuple[str, str]:
         """Two operands, of which one may lie in the buffer of the result where the other does not read what is there."""
-        simple = (ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Compare)
         reads = [self._reads(side, out) for side in (left, right)]
-        fits = [not isinstance(side, simple) and self._shape(side) == shape for side in (left, right)]
+        fits = [not _is_seen(side) and self._shape(side) == shape for side in (left, right)]
         if fits[0] and not reads[1]:
             a = self._within(left, shape, out)
             return a, self._constant(right) or self._operand(right)
@@ -290,6 +289,8 @@ class Operations(CodeShapes):
                     self._say(bind, f"np.{name}({self._within(args[0], shape, out)}, out={out})")
             case ast.Call(func=ast.Attribute(value=value, attr="sum" | "max" as how)):
                 self._reduce(value, axes_of(node, len(self._shape(value))), how, out, bind)
+            case ast.Call(func=ast.Name(id="greatest"), args=[value, axes]):
+                self._say(bind, f"greatest({self._seen(value)}, {ast.unparse(axes)}, out={out})")
             case ast.Call(func=ast.Name(id=name), args=args) if name in self.helpers:
                 self._inline(self.helpers[name], args, out, bind)
             case ast.Name() | ast.Attribute() | ast.Subscript():
@@ -342,6 +343,16 @@ class Operations(CodeShapes):
             self._compute(tree, own, own)
             given[name] = ast.Name(own, ast.Load())
         self._compute(put(ast.parse(helper.value, mode="eval").body, given), out, bind)
+
+    def _seen(self, node: ast.expr) -> str:
+        """An array, or windows of one or the same with other axes, none of which is copied."""
+        match node:
+            case ast.Call(func=ast.Name(id="window"), args=[value, *rest]):
+                return f"window({', '.join([self._seen(value), *map(ast.unparse, rest)])})"
+            case ast.Call(func=ast.Attribute(value=value, attr="reshape"), args=args):
+                return f"{self._seen(value)}.reshape({', '.join(map(ast.unparse, args))})"
+            case _:
+                return self._operand(node)
 
     # ------------------------------------------------------------------ contractions
 
@@ -410,7 +421,8 @@ class Operations(CodeShapes):
                 own = tuple(range(len(shape)))
                 if isinstance(node, ast.Call) and is_window(node):
                     moved = self._moved(node, shape)
-                    return Operand(moved or ast.unparse(node), shape, own, moved is not None, self._steps(node))
+                    text = moved or ast.unparse(self._with_borders(node))
+                    return Operand(text, shape, own, moved is not None, self._steps(node))
                 return Operand(self._operand(node), shape, own, True, self._steps(node))
 
     def _moved(self, window: ast.Call, shape: Shape) -> str | None:
@@ -430,6 +442,47 @@ class Operations(CodeShapes):
         self._lines.append(f"{name}[{before}{there}] = {value.id}[{before}{here}]")
         return name
 
+    def _with_borders(self, node: ast.Call) -> ast.Call:
+        """Windows that reach beyond an array as windows of a larger one, a buffer with zeros around it."""
+        windows: list[ast.Call] = []
+        base: ast.expr = node
+        while isinstance(base, ast.Call) and is_window(base):
+            windows.insert(0, base)
+            base = base.args[0]
+        if not isinstance(base, ast.Name) or any(len(w.args) > 5 for w in windows):
+            return node
+        shape, places = list(self._shape(base)), [":"] * len(self._shape(base))
+        starts: list[int] = []
+        extra = 0  # axes that the windows within have made
+        for w in windows:
+            axis, counts, steps = number_of(w.args[1]) - extra, w.args[2], w.args[3]
+            start, size = number_of(w.args[4]), shape[axis]
+            assert isinstance(counts, ast.Tuple) and isinstance(steps, ast.Tuple)
+            lengths = [self._length_of((self._size(c),)) for c in (*counts.elts, ast.Name(self.sizes.get(size, size)))]
+            if any(unknown for _, unknown in lengths):
+                return node
+            reach = [number_of(s) * (n - 1) for s, (n, _) in zip(steps.elts, lengths[:-1], strict=True)]
+            whole = lengths[-1][0]
+            before, after = (
+                max(0, -start - sum(min(0, r) for r in reach)),
+                max(0, start + sum(max(0, r) for r in reach) + 1 - whole),
+            )
+            if before or after:
+                shape[axis], places[axis] = str(before + whole + after), f"{before}:{before + whole}"
+            starts.append(start + before)
+            extra += len(counts.elts) - 1
+        if set(places) == {":"}:
+            return node
+        wide = self._temporary(tuple(shape))
+        self.shapes[wide] = tuple(shape)
+        self._allocated(wide, tuple(shape))
+        self._lines += [f"{wide}.fill(0)", f"{wide}[{', '.join(places)}] = {base.id}"]
+        made: ast.expr = ast.Name(wide)
+        for w, start in zip(windows, starts, strict=True):
+            made = ast.Call(w.func, [made, *w.args[1:4], ast.Constant(start)], [])
+        assert isinstance(made, ast.Call)
+        return made
+
     def _as_matrix(self, operand: Operand, rows: Sequence[int], columns: Sequence[int]) -> str:
         """A matrix whose rows and columns are joined axes: a view where it can be, else a copy in the order read fastest."""
         if not operand.is_matrix(rows, columns):
@@ -444,3 +497,15 @@ class Operations(CodeShapes):
             operand = Operand(name, shape, tuple(range(len(order))), True)
             rows, columns = [back[a] for a in r], [back[a] for a in c]
         return operand.matrix(rows, columns, self.sizes)
+
+
+def _is_turned(node: ast.expr) -> bool:
+    """Whether an operand does not lie in memory as it is read, which only an element-wise operation takes without a copy."""
+    return isinstance(node, ast.Attribute) or (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "transpose"
+    )
+
+
+def _is_seen(node: ast.expr) -> bool:
+    """Whether an operand is there already, or is a view of what is, or goes into an array of truth values."""
+    return isinstance(node, (ast.Name, ast.Constant, ast.Subscript, ast.Compare)) or _is_turned(node)

@@ -34,7 +34,7 @@ from .notation import (
     size_symbol,
     within_step,
 )
-from .numpy_text import Names, NumpyWriter, aligned
+from .numpy_text import Names, NumpyWriter, aligned, is_plain_choice
 from .views import Shapes, View
 from .write import ATOM, Style, Writer, is_indicator
 
@@ -188,15 +188,19 @@ class Planner:
             target = self._target(self.names[equation.name], part, whole_frame, view, fixed)
             sign = "=" if alone and not conditions else "+="
             lines += self._tied(conditions, fixed, f"{target} {sign} {self._expression([(term, view)], left)}")
-        if equation.name in momentary and not lines:
+        groups: dict[tuple[Any, ...], list[tuple[Term, View]]] = {}
+        for conditions, own in tied:
+            groups.setdefault(tuple(conditions), []).append(own)
+        if not lines and not free and len(groups) == 2 and self._either(list(groups), letter):
+            then, other = (self._whole(own, frame) for own in groups.values())
+            return [*self._tied(next(iter(groups)), fixed, f"{name} = {then}"), "else:", f"    {name} = {other}"]
+        if not lines and equation.name in momentary and len(groups) == 1:
             # An array of this step alone is computed at once in either case.
-            if len(tied) == 1:
-                ((conditions, only),) = tied
-                then, other = self._whole([*free, only], frame), self._whole(free, frame)
-                return [*self._tied(conditions, fixed, f"{name} = {then}"), "else:", f"    {name} = {other}"]
-            if len(tied) == 2 and not free and self._either([c for c, _ in tied], letter):
-                then, other = (self._whole([own], frame) for _, own in tied)
-                return [*self._tied(tied[0][0], fixed, f"{name} = {then}"), "else:", f"    {name} = {other}"]
+            ((conditions, own),) = groups.items()
+            then, other = self._whole([*free, *own], frame), self._whole(free, frame)
+            return [*self._tied(conditions, fixed, f"{name} = {then}"), "else:", f"    {name} = {other}"]
+        if not lines and not groups and len(free) == 1 and (choices := _choices(free[0][0].body)):
+            return self._by_cases(choices, free[0], frame, name)
         later = [line for c, own in tied for line in self._tied(c, fixed, f"{name} += {self._expression([own], frame)}")]
         lines = [*later, *lines]
         if free:
@@ -209,6 +213,18 @@ class Planner:
             return [f"{name} = {value}", *lines]
         start = [f"{name} = np.zeros({self._shape(frame)}, _dtype(params))"] if equation.name in momentary else []
         return [*start, *lines]
+
+    def _by_cases(self, choices: Sequence[Expr], own: tuple[Term, View], frame: Sequence[Symbol], name: str) -> list[str]:
+        """A value in which the loop's variable decides, once for either case."""
+        term, view = own
+        values = [
+            self._whole(
+                [(replace(term, body=cast(Expr, term.body.xreplace({c: c.args[place].args[0] for c in choices}))), view)], frame
+            )
+            for place in (0, 1)
+        ]
+        test = NumpyWriter(self.names, self.style, (), view.pieces).relation(cast(Expr, choices[0].args[0].args[1]))
+        return [f"if {test}:", f"    {name} = {values[0]}", "else:", f"    {name} = {values[1]}"]
 
     def _tied(self, conditions: Sequence[Any], fixed: Mapping[Symbol, str], line: str) -> list[str]:
         """A line of a step that counts where conditions on the loop's variable hold."""
@@ -547,6 +563,12 @@ def _for_all(counters: Iterable[str], counts: Sequence[str]) -> str:
     """The head of a loop over several letters."""
     values = f"range({counts[0]})" if len(counts) == 1 else f"np.ndindex({', '.join(counts)})"
     return f"for {', '.join(counters)} in {values}:"
+
+
+def _choices(body: Expr) -> list[Expr]:
+    """The choices between two values that a loop's variable makes, all of them by one condition."""
+    found = [c for c in body.atoms(sympy.Piecewise) if len(c.args) == 2 and is_plain_choice(c.args[0].args[1])]
+    return found if len({c.args[0].args[1] for c in found}) == 1 else []
 
 
 def _constant(spots: Sequence[tuple[tuple[Symbol, Expr], ...]]) -> bool:

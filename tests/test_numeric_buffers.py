@@ -143,11 +143,26 @@ def test_compiled_updates_are_alike(module_of):
             assert np.allclose(w, trainers[1].params[key], rtol=1e-12, atol=1e-15), optimizer
 
 
-def test_a_step_allocates_nothing_large(module_of):
-    module = module_of("400 -> dense(300, relu) -> dense(200, tanh) -> dense(10) -> softmax_cross_entropy")
+SHAPES = {
+    "400 -> dense(300, relu) -> dense(200, tanh) -> dense(10) -> softmax_cross_entropy": (400,),
+    "T x 64 -> lstm(64) -> dense(10) -> softmax_cross_entropy": (24, 64),
+    "T x 64 -> gru(64) -> last -> dense(10) -> softmax_cross_entropy": (24, 64),
+    "T x 64 -> residual(layer_norm -> attention(4)) -> dense(128, gelu_tanh) -> last -> dense(10) -> softmax_cross_entropy": (
+        24,
+        64,
+    ),
+    "16x16x4 -> conv(8, 3x3, relu) -> conv(8, 3x3, padding=1) -> flatten -> dense(10) -> softmax_cross_entropy": (16, 16, 4),
+}
+
+
+@pytest.mark.parametrize("chain", SHAPES)
+def test_a_step_allocates_nothing_large(chain, module_of):
+    module = module_of(chain)
     rng = np.random.default_rng(0)
-    X, Y = rng.standard_normal((128, 400)), np.eye(10)[rng.integers(10, size=128)]
-    trainer = module.Trainer(module.init(0), 128, "adam")
+    X = rng.standard_normal((128, *SHAPES[chain]))
+    steps = X.shape[:2] if "lstm" in chain else X.shape[:1]
+    Y = np.eye(10)[rng.integers(10, size=steps)]
+    trainer = module.Trainer(module.init(0, sizes={"T": 24} if "T x" in chain else None), 128, "adam")
     for _ in range(3):
         trainer.step(X, Y)
     tracemalloc.start()
@@ -155,8 +170,54 @@ def test_a_step_allocates_nothing_large(module_of):
     trainer.step(X, Y)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # NumPy's own buffer of 8192 numbers, in which it turns truth values into numbers; the first layer's array has 307 200 bytes.
-    assert peak - before < 70_000
+    # NumPy's own buffers of 8192 numbers, in which it turns truth values and strides into numbers in a row; the smallest of the
+    # arrays that a step computes for all examples and places has 204 800 bytes.
+    assert peak - before < 140_000
+
+
+@pytest.mark.parametrize("chain", [c for c in SHAPES if "T x" in c])
+def test_steps_of_other_lengths_between_leave_no_trace(chain, module_of):
+    module = module_of(chain)
+    rng = np.random.default_rng(0)
+    batches = []
+    for examples, length in ((3, 5), (3, 2), (4, 5), (3, 5)):
+        Y = np.eye(10)[rng.integers(10, size=(examples, length) if "lstm" in chain else examples)]
+        batches.append((rng.standard_normal((examples, length, 64)), Y))
+    params = module.init(0, sizes={"T": 5})
+    trainer = module.Trainer(params, 3, "sgd", learning_rate=0.0)
+    found = []
+    for X, Y in batches:
+        trainer.step(X, Y)
+        found.append({key: np.array(g) for key, g in trainer._grads.items()})
+    for (X, Y), gradients in zip(batches, found, strict=True):
+        alone = module.Trainer(params, 3, "sgd", learning_rate=0.0)
+        alone.step(X, Y)
+        for key, g in alone._grads.items():
+            assert np.array_equal(g, gradients[key]), key
+
+
+def test_what_is_not_needed_any_more_makes_room(module_of):
+    module = module_of(
+        "28x28x1 -> conv(6, 5x5, relu) -> maxpool(2x2) -> conv(16, 5x5, relu) -> flatten -> dense(3) -> softmax_cross_entropy"
+    )
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((8, 28, 28, 1)), np.eye(3)[rng.integers(3, size=8)]
+    trainer = module.Trainer(module.init(0), 8)
+    trainer.step(X, Y)
+    ((_, buffers),) = trainer._buffers.items()
+    views = [b for b in buffers if b is not None and b.base is not None and any(b.base is other for other in buffers)]
+    assert views, "the windows of the second layer lie in those of the first"
+    again = module.Trainer(module.init(0), 8)
+    for _ in range(2):
+        # what a room held before must not matter
+        for b in again._buffers.get(((8, 28, 28, 1),), ()):
+            if b.ndim > 1 and b.dtype == float:
+                b[...] = np.nan
+        loss = again.step(X, Y)
+    trainer.step(X, Y)
+    assert np.isfinite(loss)
+    for key, w in trainer.params.items():
+        assert np.array_equal(w, again.params[key]), key
 
 
 def test_wrong_shapes_are_still_refused(module_of):
