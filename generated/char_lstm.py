@@ -101,11 +101,6 @@ def window(x, axis, counts, steps, start, apart=1):
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
-def part_of(x, *shape):
-    """An array of this shape in the memory of another one that is not needed any more."""
-    return x.reshape(-1)[: math.prod(shape)].reshape(shape)
-
-
 def scatter(shape, places, values):
     """Zeros of this shape with the values added at the places, as often as a place occurs; none beyond the ends."""
     result = np.zeros(shape, values.dtype)
@@ -392,16 +387,14 @@ def _train(params, grads, buffers, x, y):
     db2 = grads["b2"]
     dW3 = grads["W3"]
     db3 = grads["b3"]
-    z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, one, t3, z3, t4, m, e1, t5, t6, count_N, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12 = buffers or [None] * 31
+    z2_in, i2, f2, g2, o2, c2, t1, h2, z2, one, t2, z3, m, e1, t3, t4, count_N, dh2_in, dc2, dz2, do2, t5, df2, t6, dy1, t7 = buffers or [None] * 26
     one = np.asarray(1, _dtype(params)) if one is None else one
     count_N = np.asarray(N, _dtype(params)) if count_N is None else count_N
-    # y1[n,t,h1] = E1[x[n,t],h1]
-    y1 = E1[x]
-    # z2_in[t,n,q2,h2] = sum(h1, W2[h1,q2,h2]*y1[n,t,h1]) + b2[q2,h2]
-    t2 = np.empty((T, N, H1), _dtype(params)) if t2 is None else t2
-    np.copyto(t2, y1.transpose(1, 0, 2))
+    # y1[t,n,h1] = E1[x[n,t],h1]
+    y1 = E1[x].transpose(1, 0, 2)
+    # z2_in[t,n,q2,h2] = sum(h1, W2[h1,q2,h2]*y1[t,n,h1]) + b2[q2,h2]
     z2_in = np.empty((T, N, Q2, H2), _dtype(params)) if z2_in is None else z2_in
-    np.dot(t2.reshape(-1, H1), W2.reshape(H1, -1), out=z2_in.reshape(T * N, -1))
+    np.dot(y1.reshape(-1, H1), W2.reshape(H1, -1), out=z2_in.reshape(T * N, -1))
     z2_in = np.add(z2_in, b2, out=z2_in)
     i2 = np.zeros((T, N, H2), _dtype(params)) if i2 is None else i2
     f2 = np.zeros((T, N, H2), _dtype(params)) if f2 is None else f2
@@ -438,106 +431,97 @@ def _train(params, grads, buffers, x, y):
         # c2[t,n,h2] = c2[t-1,n,h2]*f2[t,n,h2] + g2[t,n,h2]*i2[t,n,h2]
         np.multiply(g2[t], i2[t], out=c2[t])
         if t > 0:
-            t3 = np.multiply(c2[t - 1], f2[t], out=t3)
-            np.add(c2[t], t3, out=c2[t])
+            t2 = np.multiply(c2[t - 1], f2[t], out=t2)
+            np.add(c2[t], t2, out=c2[t])
         # t1[t,n,h2] = tanh(c2[t,n,h2])
         np.tanh(c2[t], out=t1[t])
         # h2[t,n,h2] = o2[t,n,h2]*t1[t,n,h2]
         np.multiply(o2[t], t1[t], out=h2[t])
-    # z3[n,t,k] = sum(h2, h2[t,n,h2]*W3[h2,k]) + b3[k]
-    t4 = np.empty((N, T, H2), _dtype(params)) if t4 is None else t4
-    np.copyto(t4, h2.transpose(1, 0, 2))
-    z3 = np.empty((N, T, K), _dtype(params)) if z3 is None else z3
-    np.dot(t4.reshape(-1, H2), W3, out=z3.reshape(-1, V1))
+    # z3[t,n,k] = sum(h2, h2[t,n,h2]*W3[h2,k]) + b3[k]
+    z3 = np.empty((T, N, K), _dtype(params)) if z3 is None else z3
+    np.dot(h2.reshape(-1, H2), W3, out=z3.reshape(-1, V1))
     z3 = np.add(z3, b3, out=z3)
-    # m[n,t] = max(k, z3[n,t,k])
+    # m[t,n] = max(k, z3[t,n,k])
     m = np.maximum.reduce(z3, axis=2, out=m)
-    # s[n,t,k] = z3[n,t,k] - m[n,t]
+    # s[t,n,k] = z3[t,n,k] - m[t,n]
     s = np.subtract(z3, m[:, :, None], out=z3)
-    # e1[n,t,k] = exp(s[n,t,k])
-    e1 = part_of(t4, N, T, V1) if e1 is None else e1
+    # e1[t,n,k] = exp(s[t,n,k])
     e1 = np.exp(s, out=e1)
-    # S[n,t] = sum(k, e1[n,t,k])
+    # S[t,n] = sum(k, e1[t,n,k])
     S = np.add.reduce(e1, axis=2, out=m)
-    # p[n,t,k] = e1[n,t,k]/S[n,t]
+    # p[t,n,k] = e1[t,n,k]/S[t,n]
     p = np.divide(e1, S[:, :, None], out=e1)
-    # L = -sum(n, t, k, y[n,t,k]*(s[n,t,k] - log(S[n,t])))/N
-    t6 = np.log(S, out=t6)
-    t5 = np.subtract(s, t6[:, :, None], out=t5)
-    L = -np.vdot(y, t5) / N
-    # dz3[n,t,k] = (p[n,t,k] - y[n,t,k])/N
-    e1 = np.subtract(p, y, out=e1)
+    # L = -sum(n, t, k, y[n,t,k]*(s[t,n,k] - log(S[t,n])))/N
+    t4 = np.log(S, out=t4)
+    t3 = np.subtract(s, t4[:, :, None], out=t3)
+    t3 = np.multiply(y.transpose(1, 0, 2), t3, out=t3, order="C")
+    L = -np.add.reduce(t3, None) / N
+    # dz3[t,n,k] = (p[t,n,k] - y[n,t,k])/N
+    e1 = np.subtract(p, y.transpose(1, 0, 2), out=e1, order="C")
     dz3 = np.divide(e1, count_N, out=e1)
-    # dW3[h2,k] = sum(n, t, dz3[n,t,k]*h2[t,n,h2])
-    t7 = part_of(z3, T, N, V1) if t7 is None else t7
-    np.copyto(t7, dz3.transpose(1, 0, 2))
-    np.dot(h2.reshape(-1, H2).T, t7.reshape(-1, V1), out=dW3)
-    # db3[k] = sum(n, t, dz3[n,t,k])
-    t8 = np.add.reduce(dz3, axis=0, out=t8)
-    np.add.reduce(t8, axis=0, out=db3)
-    # dh2_in[t,n,h2] = sum(k, dz3[n,t,k]*W3[h2,k])
-    np.copyto(t7, dz3.transpose(1, 0, 2))
+    # dW3[h2,k] = sum(n, t, dz3[t,n,k]*h2[t,n,h2])
+    np.dot(h2.reshape(-1, H2).T, dz3.reshape(-1, V1), out=dW3)
+    # db3[k] = sum(n, t, dz3[t,n,k])
+    np.add.reduce(dz3, axis=(1, 0), out=db3)
+    # dh2_in[t,n,h2] = sum(k, dz3[t,n,k]*W3[h2,k])
     dh2_in = np.empty((T, N, H2), _dtype(params)) if dh2_in is None else dh2_in
-    np.dot(t7.reshape(-1, V1), W3.T, out=dh2_in.reshape(-1, H2))
+    np.dot(dz3.reshape(-1, V1), W3.T, out=dh2_in.reshape(-1, H2))
     dc2 = np.zeros((T, N, H2), _dtype(params)) if dc2 is None else dc2
     dz2 = np.zeros((T, N, Q2, H2), _dtype(params)) if dz2 is None else dz2
     for t in reversed(range(T)):
         # dh2[t,n,h2] = dh2_in[t,n,h2] + sum(q2, h2', dz2[t+1,n,q2,h2']*U2[h2,q2,h2'])
         if t < T - 1:
-            t3 = np.empty((N, H2), _dtype(params)) if t3 is None else t3
-            np.dot(dz2[t + 1].reshape(N, -1), U2.reshape(H2, -1).T, out=t3)
-            dh2 = np.add(dh2_in[t], t3, out=t3)
+            t2 = np.empty((N, H2), _dtype(params)) if t2 is None else t2
+            np.dot(dz2[t + 1].reshape(N, -1), U2.reshape(H2, -1).T, out=t2)
+            dh2 = np.add(dh2_in[t], t2, out=t2)
         else:
-            dh2 = np.positive(dh2_in[t], out=t3)
+            dh2 = np.positive(dh2_in[t], out=t2)
         # do2[t,n,h2] = dh2[t,n,h2]*t1[t,n,h2]
         do2 = np.multiply(dh2, t1[t], out=do2)
         # dc2[t,n,h2] = dh2[t,n,h2]*(1 - t1[t,n,h2]**2)*o2[t,n,h2] + dc2[t+1,n,h2]*f2[t+1,n,h2]
         np.multiply(dh2, o2[t], out=dc2[t])
-        t9 = np.square(t1[t], out=t9)
-        t9 = np.subtract(one, t9, out=t9)
-        np.multiply(dc2[t], t9, out=dc2[t])
+        t5 = np.square(t1[t], out=t5)
+        t5 = np.subtract(one, t5, out=t5)
+        np.multiply(dc2[t], t5, out=dc2[t])
         if t < T - 1:
-            t9 = np.multiply(dc2[t + 1], f2[t + 1], out=t9)
-            np.add(dc2[t], t9, out=dc2[t])
+            t5 = np.multiply(dc2[t + 1], f2[t + 1], out=t5)
+            np.add(dc2[t], t5, out=dc2[t])
         # df2[t,n,h2] = dc2[t,n,h2]*c2[t-1,n,h2]
         if t > 0:
-            df2 = np.multiply(c2[t - 1], dc2[t], out=t9)
+            df2 = np.multiply(c2[t - 1], dc2[t], out=t5)
         else:
             df2 = np.zeros((N, H2), _dtype(params)) if df2 is None else df2
             df2.fill(0)
         # dz2[t,n,q2,h2] = where(q2 == 3, 1, 0)*do2[t,n,h2]*o2[t,n,h2]*(1 - o2[t,n,h2]) + where(q2 == 2, 1, 0)*dc2[t,n,h2]*(1 - g2[t,n,h2]**2)*i2[t,n,h2] + where(q2 == 1, 1, 0)*df2[t,n,h2]*f2[t,n,h2]*(1 - f2[t,n,h2]) + where(q2 == 0, 1, 0)*dc2[t,n,h2]*g2[t,n,h2]*i2[t,n,h2]*(1 - i2[t,n,h2])
         np.multiply(o2[t], do2, out=dz2[t, :, 3])
-        t10 = np.subtract(one, o2[t], out=t10)
-        np.multiply(dz2[t, :, 3], t10, out=dz2[t, :, 3])
+        t6 = np.subtract(one, o2[t], out=t6)
+        np.multiply(dz2[t, :, 3], t6, out=dz2[t, :, 3])
         np.multiply(dc2[t], i2[t], out=dz2[t, :, 2])
-        t10 = np.square(g2[t], out=t10)
-        t10 = np.subtract(one, t10, out=t10)
-        np.multiply(dz2[t, :, 2], t10, out=dz2[t, :, 2])
+        t6 = np.square(g2[t], out=t6)
+        t6 = np.subtract(one, t6, out=t6)
+        np.multiply(dz2[t, :, 2], t6, out=dz2[t, :, 2])
         np.multiply(f2[t], df2, out=dz2[t, :, 1])
-        t10 = np.subtract(one, f2[t], out=t10)
-        np.multiply(dz2[t, :, 1], t10, out=dz2[t, :, 1])
+        t6 = np.subtract(one, f2[t], out=t6)
+        np.multiply(dz2[t, :, 1], t6, out=dz2[t, :, 1])
         np.multiply(i2[t], dc2[t], out=dz2[t, :, 0])
         np.multiply(dz2[t, :, 0], g2[t], out=dz2[t, :, 0])
-        t10 = np.subtract(one, i2[t], out=t10)
-        np.multiply(dz2[t, :, 0], t10, out=dz2[t, :, 0])
-    # dW2[h1,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*y1[n,t,h1])
-    np.copyto(t2, y1.transpose(1, 0, 2))
-    np.dot(t2.reshape(-1, H1).T, dz2.reshape(T * N, -1), out=dW2.reshape(H1, -1))
-    # dy1[n,t,h1] = sum(q2, h2, dz2[t,n,q2,h2]*W2[h1,q2,h2])
-    dy1 = part_of(t2, N, T, H1) if dy1 is None else dy1
-    t11 = part_of(z2_in, N, T, Q2, H2) if t11 is None else t11
-    np.copyto(t11, dz2.transpose(1, 0, 2, 3))
-    np.dot(t11.reshape(N * T, -1), W2.reshape(H1, -1).T, out=dy1.reshape(-1, H1))
+        t6 = np.subtract(one, i2[t], out=t6)
+        np.multiply(dz2[t, :, 0], t6, out=dz2[t, :, 0])
+    # dW2[h1,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*y1[t,n,h1])
+    np.dot(y1.reshape(-1, H1).T, dz2.reshape(T * N, -1), out=dW2.reshape(H1, -1))
+    # dy1[t,n,h1] = sum(q2, h2, dz2[t,n,q2,h2]*W2[h1,q2,h2])
+    dy1 = np.empty((T, N, H1), _dtype(params)) if dy1 is None else dy1
+    np.dot(dz2.reshape(T * N, -1), W2.reshape(H1, -1).T, out=dy1.reshape(-1, H1))
     # dU2[j2,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*h2[t-1,n,j2])
-    t12 = np.zeros(h2.shape, _dtype(params)) if t12 is None else t12
-    t12[1:] = h2[:-1]
-    np.dot(t12.reshape(-1, H2).T, dz2.reshape(T * N, -1), out=dU2.reshape(H2, -1))
+    t7 = np.zeros(h2.shape, _dtype(params)) if t7 is None else t7
+    t7[1:] = h2[:-1]
+    np.dot(t7.reshape(-1, H2).T, dz2.reshape(T * N, -1), out=dU2.reshape(H2, -1))
     # db2[q2,h2] = sum(n, t, dz2[t,n,q2,h2])
     np.add.reduce(dz2, axis=(1, 0), out=db2)
-    # dE1[v1,h1] = sum(n, t, dy1[n,t,h1]*where(v1 == x[n,t], 1, 0))
-    dE1[...] = scatter((V1, H1), (x,), dy1)
+    # dE1[v1,h1] = sum(n, t, dy1[t,n,h1]*where(v1 == x[n,t], 1, 0))
+    dE1[...] = scatter((V1, H1), (x,), dy1.transpose(1, 0, 2))
     if not buffers:
-        buffers += [z2_in, t2, i2, f2, g2, o2, c2, t1, h2, z2, one, t3, z3, t4, m, e1, t5, t6, count_N, t7, t8, dh2_in, dc2, dz2, do2, t9, df2, t10, dy1, t11, t12]
+        buffers += [z2_in, i2, f2, g2, o2, c2, t1, h2, z2, one, t2, z3, m, e1, t3, t4, count_N, dh2_in, dc2, dz2, do2, t5, df2, t6, dy1, t7]
     return float(L)
 
 
