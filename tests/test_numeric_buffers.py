@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from symbackprop import declare
+from symbackprop.buffered import Buffering
+from symbackprop.plan import Statement
 
 from .conftest import random_targets
 
@@ -24,6 +26,8 @@ NETWORKS = [
     "4 -> dense(3, log_softmax) -> negative_log_likelihood",
     "two_tower",
     "variational_autoencoder",
+    "5x4x2 -> conv(3, 3x3, relu, padding=1) -> conv(2, 3x2, stride=2, padding=1) -> flatten -> dense(2) -> squared_error",
+    "T x 3 -> gru(4) -> dense(2) -> softmax_cross_entropy",
     "word2vec",
     "line",
 ]
@@ -62,8 +66,31 @@ def assert_training_follows(network, module, optimizer="momentum", counts=(4, 4,
 
 @pytest.mark.parametrize("style", ["fast", "plain"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_training_follows_the_derivatives(name, style, module_of):
-    assert_training_follows(declare(name), module_of(name, style=style))
+def test_training_follows_the_derivatives(name, style, module_of, monkeypatch):
+    network, module = declare(name), module_of(name, style=style)
+    # What an array holds before something is written into it must not matter.
+    empty = np.empty
+
+    def poisoned(shape, dtype=float, **options):
+        made = empty(shape, dtype, **options)
+        if made.dtype.kind == "f":
+            made.fill(np.nan)
+        return made
+
+    monkeypatch.setattr(np, "empty", poisoned)
+    assert_training_follows(network, module)
+
+
+def test_a_product_is_not_written_over_what_it_reads():
+    shapes = {"x": ("N", "T", "H"), "a": ("N", "T", "H"), "W": ("H", "H"), "z": ("N", "T", "H"), "N": (), "T": (), "H": ()}
+    codes = {"a": "x + x", "z": "np.tensordot(a, W, axes=([2], [0]))", "b": "z * z", "c": "b @ W", "d": "c * c"}
+    statements = [Statement(name, code, "", (f"{name} = {code}",)) for name, code in codes.items()]
+    made = Buffering(shapes, (), {}, {"N": "N", "T": "T", "H": "H"}).rewrite(statements)
+    lines = [line for s in made for line in s.lines]
+    product = next(line for line in lines if line.startswith("np.dot(a"))
+    assert "out=z.reshape" in product
+    batched = next(line for line in lines if "np.matmul(b" in line or "np.matmul(z" in line)
+    assert f"out={batched.partition('(')[2].partition(',')[0]}" not in batched
 
 
 # Compiling takes seconds: the others when all is asked for.
