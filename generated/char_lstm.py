@@ -387,7 +387,7 @@ def _train(params, grads, buffers, x, y):
     db2 = grads["b2"]
     dW3 = grads["W3"]
     db3 = grads["b3"]
-    z2_in, i2, f2, g2, o2, c2, t1, h2, z2, one, t2, z3, m, e1, t3, t4, count_N, dh2_in, dc2, dz2, do2, t5, df2, t6, dy1, t7 = buffers or [None] * 26
+    z2_in, i2, f2, g2, o2, c2, t1, h2, z2, one, t2, z3, m, e1, t3, t4, count_N, dh2_in, dc2, dz2, do2, t5, df2, t6, t7, dy1, t8 = buffers or [None] * 27
     one = np.asarray(1, _dtype(params)) if one is None else one
     count_N = np.asarray(N, _dtype(params)) if count_N is None else count_N
     # y1[t,n,h1] = E1[x[n,t],h1]
@@ -493,35 +493,35 @@ def _train(params, grads, buffers, x, y):
             df2 = np.zeros((N, H2), _dtype(params)) if df2 is None else df2
             df2.fill(0)
         # dz2[t,n,q2,h2] = where(q2 == 3, 1, 0)*do2[t,n,h2]*o2[t,n,h2]*(1 - o2[t,n,h2]) + where(q2 == 2, 1, 0)*dc2[t,n,h2]*(1 - g2[t,n,h2]**2)*i2[t,n,h2] + where(q2 == 1, 1, 0)*df2[t,n,h2]*f2[t,n,h2]*(1 - f2[t,n,h2]) + where(q2 == 0, 1, 0)*dc2[t,n,h2]*g2[t,n,h2]*i2[t,n,h2]*(1 - i2[t,n,h2])
-        np.multiply(o2[t], do2, out=dz2[t, :, 3])
-        t6 = np.subtract(one, o2[t], out=t6)
-        np.multiply(dz2[t, :, 3], t6, out=dz2[t, :, 3])
-        np.multiply(dc2[t], i2[t], out=dz2[t, :, 2])
+        t6 = np.multiply(o2[t], do2, out=t6)
+        t7 = np.subtract(one, o2[t], out=t7)
+        np.multiply(t6, t7, out=dz2[t, :, 3])
+        t7 = np.multiply(dc2[t], i2[t], out=t7)
         t6 = np.square(g2[t], out=t6)
         t6 = np.subtract(one, t6, out=t6)
-        np.multiply(dz2[t, :, 2], t6, out=dz2[t, :, 2])
-        np.multiply(f2[t], df2, out=dz2[t, :, 1])
-        t6 = np.subtract(one, f2[t], out=t6)
-        np.multiply(dz2[t, :, 1], t6, out=dz2[t, :, 1])
-        np.multiply(i2[t], dc2[t], out=dz2[t, :, 0])
-        np.multiply(dz2[t, :, 0], g2[t], out=dz2[t, :, 0])
+        np.multiply(t7, t6, out=dz2[t, :, 2])
+        t6 = np.multiply(f2[t], df2, out=t6)
+        t7 = np.subtract(one, f2[t], out=t7)
+        np.multiply(t6, t7, out=dz2[t, :, 1])
+        t7 = np.multiply(i2[t], dc2[t], out=t7)
+        t7 = np.multiply(t7, g2[t], out=t7)
         t6 = np.subtract(one, i2[t], out=t6)
-        np.multiply(dz2[t, :, 0], t6, out=dz2[t, :, 0])
+        np.multiply(t7, t6, out=dz2[t, :, 0])
     # dW2[h1,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*y1[t,n,h1])
     np.dot(y1.reshape(-1, H1).T, dz2.reshape(T * N, -1), out=dW2.reshape(H1, -1))
     # dy1[t,n,h1] = sum(q2, h2, dz2[t,n,q2,h2]*W2[h1,q2,h2])
     dy1 = np.empty((T, N, H1), _dtype(params)) if dy1 is None else dy1
     np.dot(dz2.reshape(T * N, -1), W2.reshape(H1, -1).T, out=dy1.reshape(-1, H1))
     # dU2[j2,q2,h2] = sum(n, t, dz2[t,n,q2,h2]*h2[t-1,n,j2])
-    t7 = np.zeros(h2.shape, _dtype(params)) if t7 is None else t7
-    t7[1:] = h2[:-1]
-    np.dot(t7.reshape(-1, H2).T, dz2.reshape(T * N, -1), out=dU2.reshape(H2, -1))
+    t8 = np.zeros(h2.shape, _dtype(params)) if t8 is None else t8
+    t8[1:] = h2[:-1]
+    np.dot(t8.reshape(-1, H2).T, dz2.reshape(T * N, -1), out=dU2.reshape(H2, -1))
     # db2[q2,h2] = sum(n, t, dz2[t,n,q2,h2])
     np.add.reduce(dz2, axis=(1, 0), out=db2)
     # dE1[v1,h1] = sum(n, t, dy1[t,n,h1]*where(v1 == x[n,t], 1, 0))
     dE1[...] = scatter((V1, H1), (x,), dy1.transpose(1, 0, 2))
     if not buffers:
-        buffers += [z2_in, i2, f2, g2, o2, c2, t1, h2, z2, one, t2, z3, m, e1, t3, t4, count_N, dh2_in, dc2, dz2, do2, t5, df2, t6, dy1, t7]
+        buffers += [z2_in, i2, f2, g2, o2, c2, t1, h2, z2, one, t2, z3, m, e1, t3, t4, count_N, dh2_in, dc2, dz2, do2, t5, df2, t6, t7, dy1, t8]
     return float(L)
 
 

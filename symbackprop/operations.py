@@ -8,11 +8,12 @@ da*(1 - a**2)      becomes      t1 = np.square(a, out=t1)
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from .code_shapes import TYPICAL, CodeShapes, Helper
-from .code_text import UFUNCS, Opaque, axes_of, is_window, number_of, put, root_of, tidy, tuple_of
+from .code_text import UFUNCS, Opaque, axes_of, is_product, is_window, number_of, put, root_of, tidy, tuple_of
 from .contractions import Contraction, Operand, Shape, contraction_of, joined
 from .rooms import Rooms
 
@@ -206,13 +207,15 @@ class Operations(CodeShapes):
 
     def _within(self, node: ast.expr, shape: Shape, out: str) -> str:
         """An operand that may lie in the buffer that the result goes to."""
-        if _is_seen(node) or self._shape(node) != shape:
+        if _is_seen(node) or self._shape(node) != shape or _is_apart(out):
             return self._operand(node)
         self._compute(node, out, out)
         return out
 
     def _both(self, left: ast.expr, right: ast.expr, shape: Shape, out: str) -> tuple[str, str]:
         """Two operands, of which one may lie in the buffer of the result where the other does not read what is there."""
+        if _is_apart(out):
+            return self._constant(left) or self._operand(left), self._constant(right) or self._operand(right)
         reads = [self._reads(side, out) for side in (left, right)]
         fits = [not _is_seen(side) and self._shape(side) == shape for side in (left, right)]
         if fits[0] and not reads[1]:
@@ -501,11 +504,18 @@ class Operations(CodeShapes):
 
 def _is_turned(node: ast.expr) -> bool:
     """Whether an operand does not lie in memory as it is read, which only an element-wise operation takes without a copy."""
-    return isinstance(node, ast.Attribute) or (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "transpose"
-    )
+    match node:
+        case ast.Attribute(value=value) | ast.Call(func=ast.Attribute(value=value, attr="transpose")):
+            return not is_product(value)
+        case _:
+            return False
 
 
 def _is_seen(node: ast.expr) -> bool:
     """Whether an operand is there already, or is a view of what is, or goes into an array of truth values."""
     return isinstance(node, (ast.Name, ast.Constant, ast.Subscript, ast.Compare)) or _is_turned(node)
+
+
+def _is_apart(place: str) -> bool:
+    """Whether the numbers of a place of an array do not lie together: only the last operation writes there."""
+    return bool(re.search(r"\[.*:.*, [^:]*\]$", place))

@@ -28,6 +28,9 @@ def main():
         )
         environment = {**os.environ, **dict.fromkeys(names, threads), "XLA_FLAGS": eigen}
         return subprocess.run([sys.executable, "-m", "tests.benchmarks", *sys.argv[1:]], env=environment, check=False).returncode
+    if hasattr(os, "sched_setaffinity"):
+        # Not every library keeps to the number of threads that it is told.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     if options.what == "deriving":
         from . import deriving
 
