@@ -130,7 +130,8 @@ def emit(
         raise EmitError(f"the style is {' or '.join(STYLES)}, not '{style}'")
     if target == "numba" and style == "plain":
         raise EmitError("the plain style is NumPy's: for Numba leave it out")
-    if isinstance(derivation, str) and (chain := repeated_layers(derivation)) is not None:
+    # Compiled passes have no loops over layers yet: nothing could be lengthened.
+    if target == "numpy" and isinstance(derivation, str) and (chain := repeated_layers(derivation)) is not None:
         made = lengthened(chain, lambda text: emit(text, target, dtype, sizes, style))
         if made is not None:
             return made
