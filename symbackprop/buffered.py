@@ -252,7 +252,9 @@ class Buffering(Operations):
         shape = self._shape(expression_of(target))
         if (root not in self._base and root not in self.outputs) or broadcast(shape, self._shape(value)) != shape:
             raise Opaque
-        if sign == "+=":
+        if shape == ():
+            self._lines.append(f"{target} {sign} {tidy(self._scalar(value))}")
+        elif sign == "+=":
             self._lines.append(f"np.add({target}, {self._operand(value)}, out={target})")
         elif self._shape(value) == shape:
             self._compute(value, target, target)

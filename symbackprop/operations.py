@@ -164,12 +164,12 @@ class Operations(CodeShapes):
                 return f"({a} {sign} {b})"
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return f"(-{self._scalar(operand)})"
-            case ast.Name() | ast.Constant():
+            case ast.Name() | ast.Constant() | ast.Subscript(value=ast.Name()):
                 return ast.unparse(node)
             case _:
                 if any(isinstance(n, ast.Name) and self.shapes.get(n.id, ()) for n in ast.walk(node)):
                     raise Opaque
-                return ast.unparse(node)
+                return f"({ast.unparse(node)})"
 
     def _is_number(self, node: ast.expr) -> bool:
         """Whether a number is no sum over an array: Python computes it before any array is touched."""

@@ -273,3 +273,42 @@ def test_compiled_fit_follows_numpy_and_resumes(module_of, tmp_path):
     assert len(history) == 4
     for key, w in found[1][0].items():
         assert np.array_equal(w, again[key]), key
+
+
+WRITTEN = {
+    "two recurrences, one backwards": """
+        h[n,t,k] = tanh(sum(d, x[n,t,d]*W[d,k]) + sum(j, h[n,t-1,j]*U[j,k]))
+        g[n,t,k] = tanh(h[n,t,k] + sum(j, g[n,t+1,j]*V[j,k]))
+        L = mean(n, sum(t, k, g[n,t,k]^2*h[n,t,k]))""",
+    "time last": """
+        h[n,k,t] = tanh(sum(d, x[n,t,d]*W[d,k]) + sum(j, h[n,j,t-1]*U[j,k]))
+        a[n,k,t] = exp(h[n,k,t])*h[n,k,t]
+        L = mean(n, sum(t, k, a[n,k,t]^2*sum(j, V[j,k])))""",
+    "several steps back": """
+        h[n,t,k] = sin(sum(d, x[n,t,d]*W[d,k]) + U[0,k]*h[n,t-1,k] + V[0,k]*h[n,t-3,k])
+        L = mean(n, sum(t, k, h[n,t,k]^2))""",
+    "the last step counts more": """
+        h[n,t] = sin(sum(d, x[n,t,d]*W[d,0]) + U[0,0]*h[n,t-1])
+        L = mean(n, h[n,T-1]^2*V[0,0] + sum(t, h[n,t]))""",
+    "a start": """
+        h[n,-1,j] = V[0,j]
+        h[n,t,k] = tanh(sum(d, x[n,t,d]*W[d,k]) + sum(j, h[n,t-1,j]*U[j,k]))
+        L = mean(n, sum(k, (h[n,T-1,k] - 1)^2))""",
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_training_follows_the_derivatives_of_written_equations(name, module_of):
+    equations = "\n".join(line.strip() for line in WRITTEN[name].splitlines())
+    given = 'inputs = ["x[n,t,d]"]\nparameters = ["W[d,k]", "U[j,k]", "V[j,k]"]\n'
+    network = declare(f'{given}equations = """{equations}\n"""\n[sizes]\nd = 3\nk = 4\nj = 4\nt = 6\n')
+    module = module_of(network)
+    rng = np.random.default_rng(0)
+    params, X = module.init(0), rng.standard_normal((5, 6, 3))
+    stored = module._forward(params, X)
+    expected = module._backward(params, stored, X)
+    found, buffers = {key: np.full_like(w, np.nan) for key, w in params.items()}, []
+    for _ in range(3):
+        module._train(params, found, buffers, X)
+        for key, g in expected.items():
+            assert np.abs(found[key] - g).max() <= 1e-12 * max(np.abs(g).max(), 1), key
