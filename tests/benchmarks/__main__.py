@@ -52,6 +52,7 @@ def main():
     rows = run(names, options.optimizers, options.dtypes, 1 if options.short else options.rounds, 0.02, wanted)
     if options.output:
         stem = f"training-{options.threads}-thread{'s' if options.threads > 1 else ''}"
+        stem += "-float64" if options.dtypes == ["float64"] else ""
         (options.output / f"{stem}.md").write_text(training.report(rows, wanted), encoding="utf-8")
         training.picture(rows, options.output / f"{stem}.svg")
     return 0

@@ -147,14 +147,14 @@ def picture(rows, path):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 4.5))
-    names = [f"{n}\n{o}" for n, o, _, _ in rows]
+    names = [f"{n}, {o}" for n, o, _, _ in rows]
     peers_ = [p for p in dict.fromkeys(k for *_, r in rows for k in r) if p not in ("ours", "matrix products alone")]
     for p in peers_:
         at = [k for k, (*_, r) in enumerate(rows) if p in r]
         axes.plot(at, [rows[k][3][p] for k in at], "o", label=p)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_yscale("log")
-    axes.set_xticks(range(len(names)), names, fontsize=7)
+    axes.set_xticks(range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_ylabel("time over ours")
     axes.legend(fontsize=8)
     figure.tight_layout()
