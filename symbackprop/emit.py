@@ -42,6 +42,7 @@ from .notation import (
 from .numpy_text import Names, NumpyWriter
 from .plan import Planner, Statement
 from .recipes import number_text, rules_of_training
+from .recurrences import Recurrences
 from .render import render
 from .stabilise import saturates, share, stabilise, stable_function
 from .views import shapes_of
@@ -183,7 +184,7 @@ class _Module:
             _ = self.names[a.name]
         shapes = shapes_of(self.network, self.equations)
         shapes = replace(shapes, indices=[replace(i, number=self.numbers[i.size]) for i in shapes.indices])
-        self.planner = Planner(self.names, self._full_style(), style_of(self.network), shapes)
+        self.planner = Recurrences(self.names, self._full_style(), style_of(self.network), shapes)
 
     def _full_style(self) -> Style:
         order = dict(self.style.order)
@@ -374,7 +375,7 @@ class _Module:
             own = [cast("list[Statement]", parts[part]["statements"]) for part in ("forward", "loss", "backward")]
             return [s for statements in own for s in statements], self.planner.shapes.axes
         shapes = replace(self.planner.shapes, axes=shapes_of(self.network, equations).axes)
-        planner = Planner(self.names, self.planner.style, style_of(self.network), shapes)
+        planner = Recurrences(self.names, self.planner.style, style_of(self.network), shapes)
         return [self._like_parameter(s) for s in planner.statements(equations, kept)], planner.shapes.axes
 
     def _loops(self) -> dict[str, Any]:

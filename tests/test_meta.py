@@ -28,7 +28,7 @@ LEVELS = (
     {"views"},
     {"fillings"},
     {"lower", "differentiate", "simplify", "stabilise", "plan", "evaluate", "matrix"},
-    {"functions", "buffered", "tabulate", "loop_text", "layered", "layout"},
+    {"functions", "buffered", "tabulate", "loop_text", "layered", "layout", "recurrences"},
     {"recipes", "loop_nests", "layer_dicts"},
     {"assemble", "loop_products"},
     {"layers", "loops"},
