@@ -4,7 +4,7 @@
                                        z1 = np.add(z1, b1, out=z1)
 
 A buffer that is `None` is made by the first step, as NumPy does when it is given none; later steps write over it. Values that are
-not read any more lend their buffers to later ones of the same shape. Loops are rewritten line by line: what they fill place by
+not read any more lend their buffers to later ones. Loops are rewritten line by line: what they fill place by
 place is an array that is kept, too. What is not understood here stays as it is.
 """
 
@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
-from .code_shapes import Helper
 from .code_text import AtPlace, Opaque, broadcast, expression_of, is_product, is_reduction, parted, root_of, tidy, words_of
 from .contractions import Shape
 from .operations import Operations
@@ -26,33 +25,13 @@ _FEW, _MANY = 1024, 32768  # the numbers that a block may have
 
 
 class Buffering(Operations):
-    """Rewrites statements in order; `shapes` are those of arrays by their Python names, a scalar's is empty.
+    """Rewrites statements in order, once; `outputs` (gradients) are written into, never made."""
 
-    `outputs` are the names whose arrays the caller keeps (gradients), `kept` those that are returned: nothing later is written
-    over them; `same` gives a size the first that is the same number, `numbers` the number where it is known, `kind` says in
-    code which kind of numbers arrays hold.
-    """
-
-    def __init__(
-        self,
-        shapes: Mapping[str, Shape],
-        outputs: Iterable[str],
-        helpers: Mapping[str, Helper],
-        sizes: Mapping[str, str] | None = None,
-        kept: Iterable[str] = (),
-        same: Mapping[str, str] | None = None,
-        numbers: Mapping[str, int | None] | None = None,
-        kind: str = "",
-    ) -> None:
-        super().__init__(shapes, outputs, helpers, sizes, same, numbers, kind)
-        self.kept = set(kept)
-        self._pinned: set[str] = set()
-
-    def rewrite(self, statements: Sequence[Statement]) -> list[Statement]:
-        """The statements with buffers."""
+    def rewrite(self, statements: Sequence[Statement], kept: Collection[str] = ()) -> list[Statement]:
+        """The statements with buffers; nothing later is written over the arrays of names that are `kept`."""
         reads = [self._names(s) for s in statements]
         self._taken |= set[str]().union(*reads, [s.name for s in statements])
-        last = {n: k for k, names in enumerate(reads) for n in names if n not in self.kept}
+        last = {n: k for k, names in enumerate(reads) for n in names if n not in kept}
         result: list[Statement] = []
         for k, s in enumerate(statements):
             result.append(replace(s, lines=tuple(self._statement(s, reads[k], {n for n in reads[k] if last.get(n) == k}))))
@@ -102,12 +81,12 @@ class Buffering(Operations):
 
     def _tried(self, write: Callable[[], None]) -> list[str] | None:
         """The lines that a rewriting makes; None, with nothing changed, where it meets what it does not understand."""
-        before = self._rooms.copy(), dict(self._base), dict(self.shapes), set(self._bound)
+        before = self._rooms.copy(), dict(self._base), set(self._bound)
         try:
             write()
             return self._finished()
         except Opaque:
-            self._rooms, self._base, self.shapes, self._bound = before
+            self._rooms, self._base, self._bound = before
             self._lines, self._saved, self._lent = [], [], None
             return None
 
@@ -164,7 +143,7 @@ class Buffering(Operations):
 
         What one place has must fit into a cache, and what all have must not.
         """
-        if len(shape) < 2 or len(self.buffers) == 0 or self._operations(tree) < _LONG:
+        if len(shape) < 2 or self._operations(tree) < _LONG:
             return None
         lengths = [math.prod(map(self._length, own)) for own in (shape[1:], shape)]
         if not _FEW <= lengths[0] <= _MANY < lengths[1]:
@@ -173,7 +152,7 @@ class Buffering(Operations):
         while counter in self._taken:
             counter += "_"
         try:
-            place = AtPlace(self._shape, shape, counter).visit(ast.parse(ast.unparse(tree), mode="eval").body)
+            place = AtPlace(self._shape, shape, counter).visit(tree)
         except Opaque:
             return None
         return counter, place
@@ -215,7 +194,7 @@ class Buffering(Operations):
             if code.startswith("#") or code.endswith(":"):
                 if code.startswith("for "):
                     # A loop's variables are numbers.
-                    self.shapes |= dict.fromkeys(words_of(code[4:].partition(" in ")[0]), ())
+                    self.shapes.update(dict.fromkeys(words_of(code[4:].partition(" in ")[0]), ()))
                 elif code.startswith(("if ", "else:")) and depth_of_test is None:
                     depth_of_test = len(indent)
                 result.append(line)

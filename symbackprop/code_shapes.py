@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .code_text import UFUNCS, Opaque, axes_of, broadcast, count_of, is_window, number_of
+from .code_text import UFUNCS, Opaque, axes_of, broadcast, count_of, number_of, window_of
 from .contractions import Shape, contraction_of
 from .rooms import Length
 
@@ -101,11 +101,9 @@ class CodeShapes:
                 own, axes = self._shape(node.args[0]), node.args[1]
                 assert isinstance(axes, ast.Tuple)
                 return tuple(s for k, s in enumerate(own) if k not in map(number_of, axes.elts))
-            case ast.Name(id="window"):
-                value, axis, counts = node.args[:3]
-                own, k = self._shape(value), number_of(axis)
-                assert isinstance(counts, ast.Tuple)
-                return (*own[:k], *map(self._size, counts.elts), *own[k + 1 :])
+            case _ if (window := window_of(node)) is not None:
+                own, k = self._shape(window.value), window.axis
+                return (*own[:k], *map(self._size, window.counts), *own[k + 1 :])
             case _:
                 raise Opaque
 
@@ -144,22 +142,24 @@ class CodeShapes:
                     pass  # one place: the axis is gone
         return (*found, *rest)
 
+    def _known(self, size: str) -> int | None:
+        """How many places a size has, where that is known."""
+        return int(size) if size.isdigit() else self._numbers.get(size)
+
     def _length(self, size: str) -> int:
         """How many places a size has, or may have."""
-        return int(size) if size.isdigit() else self._numbers.get(size) or TYPICAL
+        return self._known(size) or TYPICAL
 
     def _length_of(self, shape: Shape) -> Length:
         """How many numbers a shape has: a number, times sizes that are not known."""
-        known = [int(s) if s.isdigit() else self._numbers.get(s) for s in shape]
+        known = list(map(self._known, shape))
         return math.prod(n for n in known if n), tuple(sorted(s for s, n in zip(shape, known, strict=True) if not n))
 
     def _steps(self, node: ast.expr) -> tuple[tuple[int, int], ...]:
         """The length of each axis of an array, or of windows of it, and how far apart its numbers lie in memory."""
-        if isinstance(node, ast.Call) and is_window(node):
-            value, axis, counts, steps = node.args[:4]
-            inner, k = self._steps(value), number_of(axis)
-            assert isinstance(counts, ast.Tuple) and isinstance(steps, ast.Tuple)
-            pairs = zip(map(self._size, counts.elts), map(number_of, steps.elts), strict=True)
+        if (window := window_of(node)) is not None:
+            inner, k = self._steps(window.value), window.axis
+            pairs = zip(map(self._size, window.counts), window.steps, strict=True)
             return (*inner[:k], *((self._length(n), s * inner[k][1]) for n, s in pairs), *inner[k + 1 :])
         found: list[tuple[int, int]] = []
         for size in reversed(self._shape(node)):

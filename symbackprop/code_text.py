@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from .contractions import Shape
 
@@ -45,7 +46,7 @@ def tuple_of(items: Iterable[str]) -> str:
 
 def tidy(text: str) -> str:
     """An expression without brackets that it does not need."""
-    return ast.unparse(ast.parse(text, mode="eval").body)
+    return ast.unparse(expression_of(text))
 
 
 class _Putting(ast.NodeTransformer):
@@ -99,9 +100,30 @@ def number_of(node: ast.expr) -> int:
     raise Opaque
 
 
-def is_window(node: ast.AST) -> bool:
-    """Whether code asks for windows of an array."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "window"
+@dataclass(frozen=True)
+class Window:
+    """`window(value, axis, counts, steps, start)`: windows of an array, `apart` where its places do not follow one another."""
+
+    call: ast.Call
+    value: ast.expr
+    axis: int
+    counts: tuple[ast.expr, ...]
+    steps: tuple[int, ...]
+    start: ast.expr
+    apart: bool
+
+
+def window_of(node: ast.AST) -> Window | None:
+    """Windows read off their text; None for anything else."""
+    match node:
+        case (
+            ast.Call(
+                func=ast.Name(id="window"), args=[value, axis, ast.Tuple(elts=counts), ast.Tuple(elts=steps), start, *apart]
+            ) as call
+        ):
+            return Window(call, value, number_of(axis), tuple(counts), tuple(map(number_of, steps)), start, bool(apart))
+        case _:
+            return None
 
 
 def is_product(node: ast.AST) -> bool:
@@ -130,13 +152,13 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     return tuple(found)
 
 
-class AtPlace(ast.NodeTransformer):
+class AtPlace:
     """A value at one place of its first axis; only of what is computed element by element."""
 
     def __init__(self, shape_of: Callable[[ast.expr], Shape], shape: Shape, counter: str) -> None:
         self.shape_of, self.shape, self.counter = shape_of, shape, counter
 
-    def visit(self, node: ast.AST) -> ast.expr:
+    def visit(self, node: ast.expr) -> ast.expr:
         """The tree with the variable in place of the first axis."""
         match node:
             case ast.Name() | ast.Subscript(value=ast.Name()):

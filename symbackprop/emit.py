@@ -358,8 +358,8 @@ class _Module:
         }
         sizes = {i.size: self.names[i.size] for i in self.network.indices}
         kept = [self.names[n] for n, _, _ in self.network.averages]
-        buffering = Buffering(shapes, gradients, helpers, sizes, kept, self._first_size, self.numbers, "_dtype(params)")
-        rewritten = buffering.rewrite(statements)
+        buffering = Buffering(shapes, gradients, helpers, sizes, self._first_size, self.numbers, "_dtype(params)")
+        rewritten = buffering.rewrite(statements, kept)
         part = self._part_of(rewritten, self.equations, (), parameters)
         part["buffers"] = buffering.buffers
         return part

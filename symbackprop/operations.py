@@ -13,7 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from .code_shapes import TYPICAL, CodeShapes, Helper
-from .code_text import UFUNCS, Opaque, axes_of, is_product, is_window, number_of, put, root_of, tidy, tuple_of
+from .code_text import (
+    UFUNCS,
+    Opaque,
+    Window,
+    axes_of,
+    expression_of,
+    is_product,
+    number_of,
+    put,
+    root_of,
+    tidy,
+    tuple_of,
+    window_of,
+)
 from .contractions import Contraction, Operand, Shape, contraction_of, joined
 from .rooms import Rooms
 
@@ -52,6 +65,7 @@ class Operations(CodeShapes):
         self._lines: list[str] = []
         self._count = 0
         self._taken = {"x", *self.shapes}
+        self._pinned: set[str] = set()  # buffers that are never written over
         self._lent: tuple[str, str] | None = None  # an operand and its buffer, which the result is written over
         self._saved: list[str] = []  # temporaries of a line
         self._bound: set[str] = set()  # buffers that hold an array by now
@@ -76,7 +90,9 @@ class Operations(CodeShapes):
         return name
 
     def _temporary(self, shape: Shape, kind: str = "number") -> str:
+        """A buffer for what one line needs on the way."""
         name = self._room(shape, kind)
+        self.shapes[name] = shape
         self._saved.append(name)
         return name
 
@@ -142,7 +158,6 @@ class Operations(CodeShapes):
             case _:
                 kind = "truth" if isinstance(node, ast.Compare) else "number"
                 out = self._temporary(shape, kind)
-                self.shapes[out] = shape
                 self._compute(node, out, out)
                 return out
 
@@ -203,7 +218,7 @@ class Operations(CodeShapes):
             top = " * ".join(f"({p})" for p in one) or "1"
             return f"{top} / ({' * '.join(f'({p})' for p in other)})" if other else top
 
-        return ast.parse(f"({quotient(*numbers)}) * ({quotient(*arrays)})", mode="eval").body
+        return expression_of(f"({quotient(*numbers)}) * ({quotient(*arrays)})")
 
     def _within(self, node: ast.expr, shape: Shape, out: str) -> str:
         """An operand that may lie in the buffer that the result goes to."""
@@ -214,17 +229,18 @@ class Operations(CodeShapes):
 
     def _both(self, left: ast.expr, right: ast.expr, shape: Shape, out: str) -> tuple[str, str]:
         """Two operands, of which one may lie in the buffer of the result where the other does not read what is there."""
-        if _is_apart(out):
-            return self._constant(left) or self._operand(left), self._constant(right) or self._operand(right)
-        reads = [self._reads(side, out) for side in (left, right)]
-        fits = [not _is_seen(side) and self._shape(side) == shape for side in (left, right)]
-        if fits[0] and not reads[1]:
+        fits = [not (_is_seen(side) or _is_apart(out)) and self._shape(side) == shape for side in (left, right)]
+        if fits[0] and not self._reads(right, out):
             a = self._within(left, shape, out)
-            return a, self._constant(right) or self._operand(right)
-        if fits[1] and not reads[0]:
+            return a, self._argument(right)
+        if fits[1] and not self._reads(left, out):
             b = self._within(right, shape, out)
-            return self._constant(left) or self._operand(left), b
-        return self._constant(left) or self._operand(left), self._constant(right) or self._operand(right)
+            return self._argument(left), b
+        return self._argument(left), self._argument(right)
+
+    def _argument(self, node: ast.expr) -> str:
+        """An operand, a number as an array where it can be."""
+        return self._constant(node) or self._operand(node)
 
     def _reads(self, node: ast.expr, out: str) -> bool:
         """Whether a value is computed from what lies in a buffer."""
@@ -325,7 +341,6 @@ class Operations(CodeShapes):
         if len(axes) > 1 and axes[0] == 0:
             # The first axis first: this adds whole blocks.
             part = self._temporary(shape[1:])
-            self.shapes[part] = shape[1:]
             self._say(part, f"{reduce}({operand}, axis=0, out={part})")
             operand, axes = part, tuple(a - 1 for a in axes[1:])
         self._say(bind, f"{reduce}({operand}, axis={axes[0] if len(axes) == 1 else axes}, out={out})")
@@ -334,18 +349,16 @@ class Operations(CodeShapes):
         """A function's formula in place of its call."""
         given: dict[str, ast.expr] = {}
         for parameter, argument in zip(helper.parameters, args, strict=False):
-            operand = self._operand(argument)
-            given[parameter] = ast.parse(operand, mode="eval").body
+            given[parameter] = expression_of(self._operand(argument))
         for parameter in helper.parameters[len(args) :]:
-            given[parameter] = ast.parse(helper.defaults[parameter], mode="eval").body
+            given[parameter] = expression_of(helper.defaults[parameter])
         for name, code in helper.lines:
-            tree = put(ast.parse(code, mode="eval").body, given)
+            tree = put(expression_of(code), given)
             shape = self._shape(tree)
             own = self._temporary(shape, "truth" if isinstance(tree, ast.Compare) else "number")
-            self.shapes[own] = shape
             self._compute(tree, own, own)
             given[name] = ast.Name(own, ast.Load())
-        self._compute(put(ast.parse(helper.value, mode="eval").body, given), out, bind)
+        self._compute(put(expression_of(helper.value), given), out, bind)
 
     def _seen(self, node: ast.expr) -> str:
         """An array, or windows of one or the same with other axes, none of which is copied."""
@@ -422,50 +435,45 @@ class Operations(CodeShapes):
             case _:
                 shape = self._shape(node)
                 own = tuple(range(len(shape)))
-                if isinstance(node, ast.Call) and is_window(node):
-                    moved = self._moved(node, shape)
+                if (window := window_of(node)) is not None:
+                    moved = self._moved(window, shape)
                     text = moved or ast.unparse(self._with_borders(node))
                     return Operand(text, shape, own, moved is not None, self._steps(node))
                 return Operand(self._operand(node), shape, own, True, self._steps(node))
 
-    def _moved(self, window: ast.Call, shape: Shape) -> str | None:
+    def _moved(self, window: Window, shape: Shape) -> str | None:
         """An array moved along an axis, with zeros where nothing comes from, as an array of its own."""
-        value, axis, counts, steps, start = window.args[:5]
-        if not isinstance(value, ast.Name) or self._shape(value) != shape or len(window.args) > 5:
+        value = window.value
+        if not isinstance(value, ast.Name) or self._shape(value) != shape or window.apart or window.steps != (1,):
             return None
-        if not isinstance(counts, ast.Tuple) or len(counts.elts) > 1 or ast.unparse(steps) != "(1,)":
-            return None
-        by = number_of(start)
+        by = number_of(window.start)
         name = self._fresh()
         self.shapes[name] = shape
         self._rooms.make(name, shape)
         self._make(name, f"np.zeros({value.id}.shape, _dtype(params))")
-        before = ":, " * number_of(axis)
+        before = ":, " * window.axis
         there, here = (f"{-by}:", f":{by}") if by < 0 else (f":{-by}", f"{by}:")
         self._lines.append(f"{name}[{before}{there}] = {value.id}[{before}{here}]")
         return name
 
-    def _with_borders(self, node: ast.Call) -> ast.Call:
+    def _with_borders(self, node: ast.expr) -> ast.expr:
         """Windows that reach beyond an array as windows of a larger one, a buffer with zeros around it."""
-        windows: list[ast.Call] = []
-        base: ast.expr = node
-        while isinstance(base, ast.Call) and is_window(base):
-            windows.insert(0, base)
-            base = base.args[0]
-        if not isinstance(base, ast.Name) or any(len(w.args) > 5 for w in windows):
+        windows: list[Window] = []
+        base = node
+        while (window := window_of(base)) is not None:
+            windows.insert(0, window)
+            base = window.value
+        if not isinstance(base, ast.Name) or any(w.apart for w in windows):
             return node
         shape, places = list(self._shape(base)), [":"] * len(self._shape(base))
         starts: list[int] = []
         extra = 0  # axes that the windows within have made
         for w in windows:
-            axis, counts, steps = number_of(w.args[1]) - extra, w.args[2], w.args[3]
-            start, size = number_of(w.args[4]), shape[axis]
-            assert isinstance(counts, ast.Tuple) and isinstance(steps, ast.Tuple)
-            lengths = [self._length_of((self._size(c),)) for c in (*counts.elts, ast.Name(self.sizes.get(size, size)))]
-            if any(unknown for _, unknown in lengths):
+            axis, start = w.axis - extra, number_of(w.start)
+            whole, counts = self._known(shape[axis]), [self._known(self._size(c)) for c in w.counts]
+            if whole is None or None in counts:
                 return node
-            reach = [number_of(s) * (n - 1) for s, (n, _) in zip(steps.elts, lengths[:-1], strict=True)]
-            whole = lengths[-1][0]
+            reach = [s * (n - 1) for s, n in zip(w.steps, counts, strict=True) if n is not None]
             before, after = (
                 max(0, -start - sum(min(0, r) for r in reach)),
                 max(0, start + sum(max(0, r) for r in reach) + 1 - whole),
@@ -473,17 +481,15 @@ class Operations(CodeShapes):
             if before or after:
                 shape[axis], places[axis] = str(before + whole + after), f"{before}:{before + whole}"
             starts.append(start + before)
-            extra += len(counts.elts) - 1
+            extra += len(counts) - 1
         if set(places) == {":"}:
             return node
         wide = self._temporary(tuple(shape))
-        self.shapes[wide] = tuple(shape)
         self._allocated(wide, tuple(shape))
         self._lines += [f"{wide}.fill(0)", f"{wide}[{', '.join(places)}] = {base.id}"]
         made: ast.expr = ast.Name(wide)
         for w, start in zip(windows, starts, strict=True):
-            made = ast.Call(w.func, [made, *w.args[1:4], ast.Constant(start)], [])
-        assert isinstance(made, ast.Call)
+            made = ast.Call(w.call.func, [made, *w.call.args[1:4], ast.Constant(start)], [])
         return made
 
     def _as_matrix(self, operand: Operand, rows: Sequence[int], columns: Sequence[int]) -> str:
@@ -493,7 +499,6 @@ class Operations(CodeShapes):
             order = max(r + c, c + r, key=operand.stretch)
             shape = tuple(operand.shape[a] for a in order)
             name = self._temporary(shape)
-            self.shapes[name] = shape
             self._allocated(name, shape)
             self._lines.append(f"np.copyto({name}, {operand.text}.transpose({', '.join(map(str, order))}))")
             back = {a: k for k, a in enumerate(order)}

@@ -154,19 +154,16 @@ class Recurrences(Planner):
         """Whether of two conditions on a letter one holds at an end of its range, and the other everywhere else."""
         if any(len(c) != 1 for c in conditions):
             return False
-        (one,), (other,) = conditions
-        if isinstance(other, sympy.Eq):
-            one, other = other, one
-        if not isinstance(one, sympy.Eq) or not isinstance(other, (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge)):
+        found = [_about(test, letter) for (test,) in conditions]
+        if None in found:
             return False
-        ends = {sympy.Lt: -1, sympy.Gt: 0}
-        kind, by = (sympy.Lt if isinstance(other, (sympy.Lt, sympy.Le)) else sympy.Gt), isinstance(other, (sympy.Le, sympy.Ge))
-        places = [letter - sympy.expand(t.lhs - t.rhs) * (1 if t.lhs.has(letter) else -1) for t in (one, other)]
-        if not other.lhs.has(letter):
-            kind = sympy.Gt if kind is sympy.Lt else sympy.Lt
-        edge = sympy.expand(places[1] + (0 if not by else 1 if kind is sympy.Lt else -1))
-        end = ends[kind] + (self.shapes.size(letter.name) if kind is sympy.Lt else 0)
-        return sympy.expand(places[0] - edge) == 0 and self.shapes.numeric(sympy.expand(edge - end)) == 0
+        (one, place), (other, edge) = sorted((f for f in found if f is not None), key=lambda f: f[0] != "==")
+        ends = {"<": self.shapes.size(letter.name) - 1, ">": sympy.S.Zero}
+        if one != "==" or other[0] not in ends:
+            return False
+        # as a strict inequality
+        edge += {"<=": 1, ">=": -1}.get(other, 0)
+        return sympy.expand(place - edge) == 0 and self.shapes.numeric(sympy.expand(edge - ends[other[0]])) == 0
 
     @staticmethod
     def _covers(terms: Iterable[Term], frame: Sequence[Symbol]) -> bool:
@@ -188,18 +185,23 @@ class Recurrences(Planner):
     def _condition(self, test: Any, fixed: Mapping[Symbol, str]) -> str:
         """A condition on a loop's variable, the variable on the left."""
         (letter, counter) = next(iter(fixed.items()))
-        rest = sympy.expand(test.lhs - test.rhs)
-        step = rest.coeff(letter, 1)
         writer = NumpyWriter(self.names, self.style)
-        signs: dict[str, tuple[str, str]] = {">=": (">=", "<="), ">": (">", "<"), "<=": ("<=", ">="), "<": ("<", ">")}
-        if step in (1, -1) and test.rel_op in (*signs, "==", "!="):
-            other = sympy.expand((step * letter - rest) / step)
-            sign = signs.get(test.rel_op, (test.rel_op, test.rel_op))[bool(step < 0)]
-            if sign == ">=" and other == 1:
-                return f"{counter} > 0"
-            return f"{counter} {sign} {writer.symbols(other)}"
+        if (found := _about(test, letter)) is not None:
+            sign, other = found
+            return f"{counter} > 0" if sign == ">=" and other == 1 else f"{counter} {sign} {writer.symbols(other)}"
         swap = {i: Symbol(f"@{i}") for i in fixed}
         return writer.relation(test.xreplace(swap))
+
+
+def _about(test: Any, letter: Symbol) -> tuple[str, Expr] | None:
+    """The sign and the other side of a condition with a letter on its left; None where it is no multiple of one."""
+    signs: dict[str, tuple[str, str]] = {">=": (">=", "<="), ">": (">", "<"), "<=": ("<=", ">="), "<": ("<", ">")}
+    rest = sympy.expand(test.lhs - test.rhs)
+    step = rest.coeff(letter, 1)
+    if step not in (1, -1) or test.rel_op not in (*signs, "==", "!="):
+        return None
+    sign = signs.get(test.rel_op, (test.rel_op, test.rel_op))[bool(step < 0)]
+    return sign, cast(Expr, sympy.expand((step * letter - rest) / step))
 
 
 def _choices(body: Expr) -> list[Expr]:
