@@ -44,6 +44,7 @@ from .plan import Planner, Statement
 from .recipes import number_text, rules_of_training
 from .recurrences import Recurrences
 from .render import render
+from .shares import is_mean_over_examples
 from .stabilise import saturates, share, stabilise, stable_function
 from .views import shapes_of
 from .write import Style, Writer, style_of
@@ -93,7 +94,6 @@ _RESERVED = [
     "int",
     "str",
     "print",
-    "np",
     "abs",
     "min",
     "max",
@@ -280,6 +280,7 @@ class _Module:
             "parts": parts,
             "block": _BLOCK,
             "fast": self.fast,
+            "shared": self.compiled and is_mean_over_examples(network),
             "loops": loops,
             "kept_loss": [self.names[n] for n in kept_loss],
             "loss": self.names[network.loss],
@@ -501,8 +502,9 @@ class _Module:
 
     def _noise(self, array: Array) -> dict[str, Any]:
         draw = dict(self.network.draws)[array.name]
+        axes = self._data_array(array)["shape"]
         shape = ", ".join(self.names[self._size_of(a)] for a in array.axes) + ("," if len(array.axes) == 1 else "")
-        return {"key": array.name, "name": self.names[array.name], "shape": f"({shape})", "rest": draw.rest} | (
+        return {"key": array.name, "name": self.names[array.name], "shape": f"({shape})", "axes": axes, "rest": draw.rest} | (
             {"distribution": draw.distribution, "keep": draw.keep}
         )
 

@@ -20,7 +20,7 @@ LEVELS = (
     {"files"},
     {"cache"},
     {"notation", "render", "parse", "catalogue", "alike", "claim_files", "lengthen", "contractions"},
-    {"chain", "code_text", "rooms", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees"},
+    {"chain", "code_text", "rooms", "shares", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees"},
     {"unicode_text", "latex", "numpy_text", "edits", "code_shapes"},
     {"mathml", "reader", "maths_tokens", "operations"},
     {"maths"},

@@ -43,7 +43,7 @@ def main():
     from .networks import CASES
 
     wanted = options.contenders or [
-        "ours, compiled", "plain style", "NumPy as people write it", "PyTorch", "torch.compile", "JAX", "autograd", "scikit-learn", "matrix products alone",
+        "ours, compiled", *(["ours, compiled, shared"] if options.threads > 1 else []), "plain style", "NumPy as people write it", "PyTorch", "torch.compile", "JAX", "autograd", "scikit-learn", "matrix products alone",
     ]  # fmt: skip
     wanted = ["ours", *wanted] if not options.short else ["ours", "plain style"]
     names = ["small"] if options.short else options.networks or list(CASES)

@@ -3,14 +3,14 @@
 import numpy as np
 
 
-def ours(case, optimizer, dtype, module, rate):
+def ours(case, optimizer, dtype, module, rate, **options):
     sizes = {"T": case.time} if case.time else {}
     params = (
         module.init(0, dtype, sizes)
         if any(v is None for k, v in module.SIZES.items() if k != "N" and k not in sizes)
         else module.init(0, dtype)
     )
-    trainer = module.Trainer(params, case.batch, optimizer, learning_rate=rate)
+    trainer = module.Trainer(params, case.batch, optimizer, learning_rate=rate, **options)
     return trainer.step
 
 

@@ -1,7 +1,9 @@
 """A training step beside the peers': forward, loss, backward and update."""
 
+import functools
 import importlib.util
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -43,9 +45,12 @@ def batches(case, dtype, count=4):
 
 def contenders(case, optimizer, dtype, wanted):
     module = load(case.chain, dtype)
+    threads = int(os.environ.get("BENCHMARK_THREADS", "1"))
+    compiled = functools.partial(load, case.chain, dtype, target="numba")
     made = {
         "ours": lambda: peers.ours(case, optimizer, dtype, module, RATE),
-        "ours, compiled": lambda: peers.ours(case, optimizer, dtype, load(case.chain, dtype, target="numba"), RATE),
+        "ours, compiled": lambda: peers.ours(case, optimizer, dtype, compiled(), RATE),
+        "ours, compiled, shared": lambda: peers.ours(case, optimizer, dtype, compiled(), RATE, threads=threads),
         "plain style": lambda: peers.ours(case, optimizer, dtype, load(case.chain, dtype, style="plain"), RATE),
         "NumPy as people write it": lambda: peers.plain(case, optimizer, dtype, module, RATE) if not case.time else None,
         "PyTorch": lambda: peers.torch_step(case, optimizer, dtype, RATE),
@@ -74,6 +79,9 @@ name, optimizer, dtype, who = sys.argv[1:]
 call = training.contenders(CASES[name], optimizer, np.dtype(dtype).type, [who]).get(who)
 print("ready" if call else "none", flush=True)
 for line in sys.stdin:
+    time.sleep(0.03)  # threads of the one before go to sleep
+    for _ in range(max(2, int(line) // 4)):  # ours wake up, and the caches are filled
+        call()
     start = time.perf_counter()
     for _ in range(int(line)):
         call()
@@ -101,7 +109,8 @@ def apart(name, optimizer, dtype, wanted):
 
 
 def run_apart(names, optimizers, dtypes, rounds, seconds, wanted, say=print):
-    """As `run`, each contender in a process of its own."""
+    """As `run`, each contender in a process of its own; turns are longer, since threads and caches begin each anew."""
+    seconds *= 5
     rows = []
     for name, optimizer, dtype in itertools.product(names, optimizers, dtypes):
         children, calls = apart(name, optimizer, dtype, wanted)
