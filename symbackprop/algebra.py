@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import cast
 
 import sympy
@@ -121,9 +122,84 @@ def kernels(expr: Expr) -> list[Expr]:
 
 # Polynomials beyond this many operations are left as they are: working them out could take minutes.
 _LARGEST = 80
+
+
+def _cancelled(expr: Expr) -> Expr:
+    """`cancel`; a polynomial has nothing to cancel."""
+    return sympy.expand(expr) if _is_polynomial(expr) else sympy.cancel(expr)
+
+
+def _is_polynomial(expr: Expr) -> bool:
+    return all(power.exp.is_positive for power in expr.atoms(sympy.Pow))
+
+
+def _factored(expr: Expr) -> Expr:
+    """`factor`, which takes its time for what cannot be split."""
+    expr = _in_plain_symbols(expr, "cancel")
+    above, below = sympy.fraction(expr)
+    if _is_irreducible(above) and _is_irreducible(below):
+        return sympy.factor_terms(expr)
+    return _signed(sympy.factor(expr))
+
+
+def _signed(product: Expr) -> Expr:
+    """A product whose minus, if it has one, went into a difference."""
+    coefficient, rest = product.as_coeff_Mul()
+    if coefficient.is_negative:
+        for factor in sympy.Mul.make_args(rest):
+            if isinstance(factor, sympy.Add) and any(a.could_extract_minus_sign() for a in factor.args):
+                return -coefficient * (rest / factor) * -factor
+    return product
+
+
+def _is_irreducible(polynomial: Expr) -> bool:
+    """Whether a polynomial is a product of symbols and one other factor, as far as its values at one large place tell.
+
+    p = a*v + b, where a and b do not hold v, is split by the factors that a and b have in common and by nothing else. With
+    large primes for the symbols what a and b have in common is large as well, unless it is a product of symbols and numbers.
+    """
+    symbols = sorted(polynomial.free_symbols, key=str)
+    if not symbols:
+        return True
+    at: dict[Expr, int] = dict(zip(symbols, _primes(len(symbols)), strict=True))
+    for v in symbols:
+        rest, first, far = (_value(polynomial, {**at, v: t}) for t in (0, 1, _FAR))
+        if rest == 0 or far - rest != _FAR * (first - rest):
+            continue  # a factor itself, or not linear
+        whole = math.lcm(rest.denominator, first.denominator)
+        common = math.gcd(int(rest * whole), int((first - rest) * whole))
+        for prime in at.values():
+            while common % prime == 0:
+                common //= prime
+        return common < _SMALL
+    return all(_value(polynomial, {**at, v: 0}) == 0 for v in symbols)
+
+
+# Places for symbols lie far apart, so that differences are large too; what two large numbers have in common by chance is small.
+_FAR, _SMALL = 10**14 + 7, 10**10
+
+
+@functools.cache
+def _primes(count: int) -> list[int]:
+    return [int(sympy.nextprime(7 ** (20 + k))) for k in range(count)]
+
+
+def _value(expr: Expr, at: Mapping[Expr, int]) -> int | Fraction:
+    """A polynomial's value at whole numbers."""
+    if isinstance(expr, sympy.Rational):
+        return Fraction(int(expr.p), int(expr.q)) if expr.q != 1 else int(expr.p)
+    if isinstance(expr, sympy.Add):
+        return sum((_value(cast(Expr, a), at) for a in expr.args), 0)
+    if isinstance(expr, sympy.Mul):
+        return math.prod(_value(cast(Expr, a), at) for a in expr.args)
+    if isinstance(expr, sympy.Pow):
+        return _value(expr.base, at) ** int(expr.exp)
+    return at[expr]
+
+
 _WAYS = {
-    "cancel": sympy.cancel,
-    "factor": sympy.factor,
+    "cancel": _cancelled,
+    "factor": _factored,
     "expand": sympy.expand,
     "terms": sympy.factor_terms,
     "together": sympy.together,
@@ -155,6 +231,8 @@ def rationally(expr: Expr, how: str) -> Expr:
 @functools.lru_cache(maxsize=16384)
 def _in_plain_symbols(held: Expr, how: str) -> Expr:
     # Layers that differ in their names alone meet here and are worked out once.
+    if not held.has(sympy.Add):
+        return held
     return _WAYS[how](held)
 
 
@@ -166,7 +244,7 @@ def clean(expr: Expr) -> Expr:
     forms = [expr]
     try:
         cancelled = rationally(expr, "cancel")
-        forms += [cancelled, rationally(cancelled, "terms"), rationally(cancelled, "factor"), rationally(expr, "factor")]
+        forms += [cancelled, rationally(cancelled, "terms"), rationally(expr, "factor")]
     except sympy.PolynomialError:
         return expr
     # The poles count first of all; among equals a product, then the earlier form.

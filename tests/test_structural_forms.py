@@ -1,10 +1,14 @@
 """The closed forms that a reader expects, found by folding alone, and what is on record about them."""
 
 import json
+import math
+import random
 
 import pytest
+import sympy
 
 from symbackprop import declare, derive, explain
+from symbackprop.algebra import _is_irreducible
 from symbackprop.declare import bundled
 from symbackprop.derive import closed_form
 from symbackprop.write import Writer, style_of
@@ -209,3 +213,20 @@ def test_optimisers_are_explained_from_their_own_equations():
         assert "(cosine)" in text
     page = explain(derive("xor"), "html")
     assert "With adam (Kingma, Ba 2015)" in page
+
+
+def test_what_is_taken_for_irreducible_cannot_be_split():
+    draw, letters = random.Random(1), sympy.symbols("v00:05")
+
+    def polynomial(count):
+        parts = [math.prod(draw.choice(letters) ** draw.choice((0, 1, 1, 2)) for _ in range(3)) for _ in range(count)]
+        return sum(draw.choice((-3, -1, sympy.Rational(1, 2), 2)) * part for part in parts)
+
+    found = {True: 0, False: 0}
+    for k in range(120):
+        p = sympy.expand(polynomial(3) if k % 2 else polynomial(2) * polynomial(2))
+        factors = [f for f, power in sympy.factor_list(p)[1] for _ in range(power) if f not in letters]
+        if _is_irreducible(p):
+            assert len(factors) <= 1, p
+        found[_is_irreducible(p)] += 1
+    assert min(found.values()) > 20
