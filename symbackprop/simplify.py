@@ -514,11 +514,13 @@ def _inline(
             d.name for n in list(read) for _, body in known.by_name.get(n, ()) for d in poles(body) if isinstance(d, Element)
         }
         for name in names:
-            # Nothing can cancel between what reads no array in common and none whose sum is known.
-            if not read & set(_array_names(done[name])):
+            inside = _array_names(done[name])
+            # Nothing can cancel between what reads no array in common and none whose sum is known; and what reads itself, at
+            # another time, would still be there.
+            if name in inside or read.isdisjoint(inside):
                 continue
             # With a derivative goes what both it and the equation read: in a norm, the mean of what is centred.
-            both = [n for n in _stored_before(done[name], done) if n in names]
+            both = [n for n in inside if n in names and n in done and n not in _array_names(done[n])]
             for inner in ((name,), *((name, n) for n in both)):
                 found = _inserted(equation, inner, done, kept, uses, known)
                 if found is not None:
