@@ -509,15 +509,15 @@ def _inline(
     while changed:
         changed = False
         names = _stored_before(equation, done)
-        read = {*_array_names(equation), *known.summed}
-        read |= {
-            d.name for n in list(read) for _, body in known.by_name.get(n, ()) for d in poles(body) if isinstance(d, Element)
-        }
+        own = set(_array_names(equation))
+        read = {False: own | _poles_behind(own, known), True: own | known.summed | _poles_behind(own | known.summed, known)}
         for name in names:
             inside = _array_names(done[name])
-            # Nothing can cancel between what reads no array in common and none whose sum is known; and what reads itself, at
-            # another time, would still be there.
-            if name in inside or read.isdisjoint(inside):
+            summed = any(t.over and name in names_of(t.body) for t in equation.terms)
+            # Nothing can cancel between what has no array and no size in common nor, in a sum, an array whose sum is known; and
+            # what reads itself, at another time, would still be there.
+            apart = read[summed].isdisjoint(inside) and _sizes_outside(equation).isdisjoint(_sizes_outside(done[name]))
+            if name in inside or apart:
                 continue
             # With a derivative goes what both it and the equation read: in a norm, the mean of what is centred.
             both = [n for n in inside if n in names and n in done and n not in _array_names(done[n])]
@@ -533,6 +533,17 @@ def _inline(
             if changed:
                 break
     return equation
+
+
+def _sizes_outside(equation: Equation) -> set[Symbol]:
+    """The sizes in terms without sums."""
+    bodies = [t.body for t in equation.terms if not t.over]
+    return {cast(Symbol, s) for b in bodies for s in b.free_symbols - indices_of(b)}
+
+
+def _poles_behind(names: Iterable[str], known: Known) -> set[str]:
+    """The arrays that the definitions which read others divide by."""
+    return {d.name for n in names for _, body in known.by_name.get(n, ()) for d in poles(body) if isinstance(d, Element)}
 
 
 def _inserted(
