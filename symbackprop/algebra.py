@@ -125,12 +125,24 @@ _LARGEST = 80
 
 
 def _cancelled(expr: Expr) -> Expr:
-    """`cancel`; a polynomial has nothing to cancel."""
-    return sympy.expand(expr) if _is_polynomial(expr) else sympy.cancel(expr)
+    """`cancel`; where nothing but products is divided by, the same by bringing all terms under one product."""
+    below = [p.base for p in expr.atoms(sympy.Pow) if p.exp.is_negative]
+    if not all(isinstance(base, Symbol) for base in below):
+        return sympy.cancel(expr)
+    expanded = sympy.expand(expr)
+    if not below:
+        return expanded
+    terms = [(coefficient, powers.as_powers_dict()) for coefficient, powers in map(_parts, sympy.Add.make_args(expanded))]
+    product = sympy.Mul(*(s ** max(0, *(-powers.get(s, 0) for _, powers in terms)) for s in dict.fromkeys(below)))
+    if product == 1:
+        return expanded
+    number = math.lcm(*(int(c.q) for c, _ in terms))
+    return sympy.expand(expanded * product * number) / (number * product)
 
 
-def _is_polynomial(expr: Expr) -> bool:
-    return all(power.exp.is_positive for power in expr.atoms(sympy.Pow))
+def _parts(term: Expr) -> tuple[sympy.Rational, Expr]:
+    coefficient, rest = term.as_coeff_Mul()
+    return cast(sympy.Rational, coefficient), rest
 
 
 def _factored(expr: Expr) -> Expr:
