@@ -510,7 +510,7 @@ def _inline(
         changed = False
         names = _stored_before(equation, done)
         own = set(_array_names(equation))
-        read = {False: own | _poles_behind(own, known), True: own | known.summed | _poles_behind(own | known.summed, known)}
+        read = {False: own | _met_by(own, known), True: own | known.summed | _met_by(own | known.summed, known)}
         for name in names:
             inside = _array_names(done[name])
             summed = any(t.over and name in names_of(t.body) for t in equation.terms)
@@ -541,9 +541,10 @@ def _sizes_outside(equation: Equation) -> set[Symbol]:
     return {cast(Symbol, s) for b in bodies for s in b.free_symbols - indices_of(b)}
 
 
-def _poles_behind(names: Iterable[str], known: Known) -> set[str]:
-    """The arrays that the definitions which read others divide by."""
-    return {d.name for n in names for _, body in known.by_name.get(n, ()) for d in poles(body) if isinstance(d, Element)}
+def _met_by(names: Iterable[str], known: Known) -> set[str]:
+    """The arrays that definitions which read one of these multiply it with or divide it by."""
+    bodies = {body for n in names for _, body in known.by_name.get(n, ())}
+    return {e.name for b in bodies for e in (elements_of(b) if is_product(b) else poles(b)) if isinstance(e, Element)}
 
 
 def _inserted(
