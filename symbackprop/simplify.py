@@ -80,6 +80,11 @@ class Known:
         return found
 
     @functools.cached_property
+    def with_formula(self) -> tuple[Function, ...]:
+        """The functions that are not abstract."""
+        return tuple(f for f in self.functions.values() if f.body is not None)
+
+    @functools.cached_property
     def summed(self) -> frozenset[str]:
         """The arrays whose own sums are known."""
         return frozenset(f.term.body.name for f in self.sums if isinstance(f.term.body, Element))
@@ -237,27 +242,43 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
         return None
     names = dict.fromkeys(e.name for e in elements_of(expr))
     near = dict.fromkeys(pair for name in names for pair in known.by_name.get(name, ()))
-    todo = [pair for target, body in near for pair in _anchors(target, body, expr)]
-    todo += list(_function_instances(expr, known))
-    for target, body in todo:
-        for new in _folded_alike(expr, target, body):
+    anchored = [pair for definition in near for pair in _anchors(*definition, expr)]
+    for target, body in anchored:
+        names, back = _plain_names(expr, target, body)
+        for folded in _folded_once(*(cast(Expr, part.xreplace(names)) for part in (expr, target, body))):
+            new = cast(Expr, folded.xreplace(back))
             if _better(new, expr, body) and (best is None or cost(new) < cost(best[0])):
+                best = new, f"{formula(body)} is {formula(target)}"
+    names, back = _plain_names(expr)
+    for folded, *pair in _folded_to_functions(cast(Expr, expr.xreplace(names)), known.with_formula):
+        if best is None or cost(folded) < cost(best[0]):
+            new, target, body = (cast(Expr, part.xreplace(back)) for part in (folded, *pair))
+            if _better(new, expr, body):
                 best = new, f"{formula(body)} is {formula(target)}"
     return best
 
 
-def _folded_alike(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
-    """The same for all that differs in its names alone: layers that are alike are worked out once."""
-    elements = sorted({e for part in (expr, target, body) for e in elements_of(part)}, key=element_order)
+def _plain_names(*parts: Expr) -> tuple[dict[Expr, Expr], dict[Expr, Expr]]:
+    """Names by position for all elements, and the way back: what differs in its names alone is worked out once."""
+    elements = sorted({e for part in parts for e in elements_of(part)}, key=element_order)
     names: dict[Expr, Expr] = {e: Element(f"e{k:03d}") for k, e in enumerate(elements)}
-    back = {v: k for k, v in names.items()}
-    for new in _folded_once(*(cast(Expr, part.xreplace(names)) for part in (expr, target, body))):
-        yield cast(Expr, new.xreplace(back))
+    return names, {v: k for k, v in names.items()}
 
 
 @functools.lru_cache(maxsize=4096)
 def _folded_once(expr: Expr, target: Expr, body: Expr) -> tuple[Expr, ...]:
     return tuple(_folded(expr, target, body))
+
+
+@functools.lru_cache(maxsize=4096)
+def _folded_to_functions(expr: Expr, functions: tuple[Function, ...]) -> tuple[tuple[Expr, Expr, Expr], ...]:
+    """Shorter forms by functions known by name, each with the call and what it stands for."""
+    return tuple(
+        (new, target, body)
+        for target, body in _function_instances(expr, functions)
+        for new in _folded(expr, target, body)
+        if cost(new) < cost(expr)
+    )
 
 
 def _folded(expr: Expr, target: Expr, body: Expr) -> Iterator[Expr]:
@@ -312,18 +333,19 @@ def _locally(expr: Expr, kernel: Expr, target: Expr, body: Expr) -> Expr:
     return min((expr, *forms), key=cost)
 
 
-def _function_instances(expr: Expr, known: Known) -> Iterator[tuple[Expr, Expr]]:
+def _function_instances(expr: Expr, functions: Sequence[Function]) -> Iterator[tuple[Expr, Expr]]:
     """Functions known by name, at the arguments that stand under an exponential or in a call of the expression."""
     arguments = {a for e in expr.atoms(sympy.exp) for a in (e.args[0], -e.args[0])}
     arguments |= {a for c in expr.atoms(Call) for a in c.arguments[:1]}
+    by_name = {f.name: f for f in functions}
     for argument in sorted(arguments, key=text_of):
-        for function in known.functions.values():
+        for function in functions:
             if function.body is None or len(function.parameters) != 1 or isinstance(argument, sympy.Rational):
                 continue
             z = Element(function.parameters[0])
             body = cast(Expr, function.body.xreplace({z: argument}))
             yield Call(function.name, (0,), argument), body
-            unfolded = unfold_calls(body, known.functions)
+            unfolded = unfold_calls(body, by_name)
             if unfolded != body and function.name not in ("gelu", "gelu_tanh"):
                 yield Call(function.name, (0,), argument), unfolded
     for angle in {f.args[0] for f in expr.atoms(sympy.sinh)}:
