@@ -23,6 +23,7 @@ from .notation import (
     Term,
     calls_of,
     common_factors,
+    element_order,
     elements_of,
     index,
     indices_of,
@@ -44,6 +45,13 @@ def unfold_calls(expr: Expr, functions: Mapping[str, Function]) -> Expr:
         if not swap or cost(expr) > 40 * _LARGEST:
             return expr
         expr = cast(Expr, expr.xreplace(swap))
+
+
+def plain_names(*parts: Expr) -> tuple[dict[Expr, Expr], dict[Expr, Expr]]:
+    """Names by position for all elements, and the way back: what differs in its names alone is worked out once."""
+    elements = sorted({e for part in parts for e in elements_of(part)}, key=element_order)
+    names: dict[Expr, Expr] = {e: Element(f"e{k:03d}") for k, e in enumerate(elements)}
+    return names, {v: k for k, v in names.items()}
 
 
 # ---------------------------------------------------------------------- cost

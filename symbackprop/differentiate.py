@@ -19,7 +19,7 @@ from typing import Literal, cast
 import sympy
 from sympy import Dummy, Expr, Symbol
 
-from .algebra import cost, unfold_calls
+from .algebra import cost, plain_names, unfold_calls
 from .errors import NetworkError, suggest
 from .notation import (
     Beyond,
@@ -170,11 +170,16 @@ def name_adjoints(network: Network, names: Iterable[str]) -> dict[str, str]:
     return result
 
 
-@functools.lru_cache(maxsize=4096)
 def partial(body: Expr, element: Element) -> Expr:
     """∂body/∂element, all other elements held fixed."""
     if isinstance(body, sympy.Mul) and len(body.args) > _MOST_FACTORS:
         raise NetworkError(f"the derivative of a product of {len(body.args)} factors grows too large; give parts of it names")
+    names, back = plain_names(body, element)
+    return cast(Expr, _partial(cast(Expr, body.xreplace(names)), names[element]).xreplace(back))
+
+
+@functools.lru_cache(maxsize=4096)
+def _partial(body: Expr, element: Expr) -> Expr:
     variable = Dummy(real=True)
     # Step functions are constant wherever they have a derivative, and `stop` says that its value counts as constant.
     steps = (f for f in body.atoms(sympy.sign, sympy.floor, sympy.Mod, Call) if not isinstance(f, Call) or f.name == "stop")

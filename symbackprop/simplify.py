@@ -28,6 +28,7 @@ from .algebra import (
     is_product,
     kernels,
     meet,
+    plain_names,
     poles,
     rationally,
     span,
@@ -44,7 +45,6 @@ from .notation import (
     Rewrite,
     Term,
     base_name,
-    element_order,
     elements_of,
     index,
     indices_of,
@@ -244,25 +244,18 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
     near = dict.fromkeys(pair for name in names for pair in known.by_name.get(name, ()))
     anchored = [pair for definition in near for pair in _anchors(*definition, expr)]
     for target, body in anchored:
-        names, back = _plain_names(expr, target, body)
+        names, back = plain_names(expr, target, body)
         for folded in _folded_once(*(cast(Expr, part.xreplace(names)) for part in (expr, target, body))):
             new = cast(Expr, folded.xreplace(back))
             if _better(new, expr, body) and (best is None or cost(new) < cost(best[0])):
                 best = new, f"{formula(body)} is {formula(target)}"
-    names, back = _plain_names(expr)
+    names, back = plain_names(expr)
     for folded, *pair in _folded_to_functions(cast(Expr, expr.xreplace(names)), known.with_formula):
         if best is None or cost(folded) < cost(best[0]):
             new, target, body = (cast(Expr, part.xreplace(back)) for part in (folded, *pair))
             if _better(new, expr, body):
                 best = new, f"{formula(body)} is {formula(target)}"
     return best
-
-
-def _plain_names(*parts: Expr) -> tuple[dict[Expr, Expr], dict[Expr, Expr]]:
-    """Names by position for all elements, and the way back: what differs in its names alone is worked out once."""
-    elements = sorted({e for part in parts for e in elements_of(part)}, key=element_order)
-    names: dict[Expr, Expr] = {e: Element(f"e{k:03d}") for k, e in enumerate(elements)}
-    return names, {v: k for k, v in names.items()}
 
 
 @functools.lru_cache(maxsize=4096)
