@@ -240,8 +240,8 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
     best: tuple[Expr, str] | None = None
     if cost(expr) > _LARGEST:
         return None
-    names = dict.fromkeys(e.name for e in elements_of(expr))
-    near = dict.fromkeys(pair for name in names for pair in known.by_name.get(name, ()))
+    present = dict.fromkeys(e.name for e in elements_of(expr))
+    near = dict.fromkeys(pair for name in present for pair in known.by_name.get(name, ()))
     anchored = [pair for definition in near for pair in _anchors(*definition, expr)]
     for target, body in anchored:
         names, back = plain_names(expr, target, body)
