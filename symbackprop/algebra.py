@@ -140,17 +140,13 @@ def _cancelled(expr: Expr) -> Expr:
     expanded = sympy.expand(expr)
     if not below:
         return expanded
-    terms = [(coefficient, powers.as_powers_dict()) for coefficient, powers in map(_parts, sympy.Add.make_args(expanded))]
-    product = sympy.Mul(*(s ** max(0, *(-powers.get(s, 0) for _, powers in terms)) for s in dict.fromkeys(below)))
+    terms = [term.as_coeff_Mul() for term in sympy.Add.make_args(expanded)]
+    powers = [rest.as_powers_dict() for _, rest in terms]
+    product = sympy.Mul(*(s ** max(0, *(-p.get(s, 0) for p in powers)) for s in dict.fromkeys(below)))
     if product == 1:
         return expanded
     number = math.lcm(*(int(c.q) for c, _ in terms))
     return sympy.expand(expanded * product * number) / (number * product)
-
-
-def _parts(term: Expr) -> tuple[sympy.Rational, Expr]:
-    coefficient, rest = term.as_coeff_Mul()
-    return cast(sympy.Rational, coefficient), rest
 
 
 def _factored(expr: Expr) -> Expr:

@@ -251,6 +251,7 @@ def _fold_body(expr: Expr, known: Known) -> tuple[Expr, str] | None:
                 best = new, f"{formula(body)} is {formula(target)}"
     names, back = plain_names(expr)
     for folded, *pair in _folded_to_functions(cast(Expr, expr.xreplace(names)), known.with_formula):
+        # The way back to the names takes longer than the comparison, which needs none.
         if best is None or cost(folded) < cost(best[0]):
             new, target, body = (cast(Expr, part.xreplace(back)) for part in (folded, *pair))
             if _better(new, expr, body):
@@ -524,18 +525,11 @@ def _inline(
     while changed:
         changed = False
         names = _stored_before(equation, done)
-        own = set(_array_names(equation))
-        read = {False: own | _met_by(own, known), True: own | known.summed | _met_by(own | known.summed, known)}
         for name in names:
-            inside = _array_names(done[name])
-            summed = any(t.over and name in names_of(t.body) for t in equation.terms)
-            # Nothing can cancel between what has no array and no size in common nor, in a sum, an array whose sum is known; and
-            # what reads itself, at another time, would still be there.
-            apart = read[summed].isdisjoint(inside) and _sizes_outside(equation).isdisjoint(_sizes_outside(done[name]))
-            if name in inside or apart:
+            if not _may_cancel(equation, done[name], known):
                 continue
             # With a derivative goes what both it and the equation read: in a norm, the mean of what is centred.
-            both = [n for n in inside if n in names and n in done and n not in _array_names(done[n])]
+            both = [n for n in _array_names(done[name]) if n in names and n not in _array_names(done[n])]
             for inner in ((name,), *((name, n) for n in both)):
                 found = _inserted(equation, inner, done, kept, uses, known)
                 if found is not None:
@@ -548,6 +542,21 @@ def _inline(
             if changed:
                 break
     return equation
+
+
+def _may_cancel(equation: Equation, inner: Equation, known: Known) -> bool:
+    """Whether anything can cancel when a derivative is put in: a shared array or size or, in a sum, an array whose sum is known.
+
+    What reads itself, at another time, would still be there.
+    """
+    inside, read = set(_array_names(inner)), set(_array_names(equation))
+    if inner.name in inside:
+        return False
+    if any(t.over and inner.name in names_of(t.body) for t in equation.terms):
+        read |= known.summed
+    if not inside.isdisjoint(read | _met_by(read, known)):
+        return True
+    return not _sizes_outside(equation).isdisjoint(_sizes_outside(inner))
 
 
 def _sizes_outside(equation: Equation) -> set[Symbol]:

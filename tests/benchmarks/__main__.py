@@ -48,8 +48,8 @@ def main():
     wanted = ["ours", *wanted] if not options.short else ["ours", "plain style"]
     names = ["small"] if options.short else options.networks or list(CASES)
     # Threads of one library that wait for work would take it from the others.
-    run = training.run if options.threads == 1 else training.run_apart
-    rows = run(names, options.optimizers, options.dtypes, 1 if options.short else options.rounds, 0.02, wanted)
+    run, seconds = (training.run, 0.02) if options.threads == 1 else (training.run_apart, 0.1)
+    rows = run(names, options.optimizers, options.dtypes, 1 if options.short else options.rounds, seconds, wanted)
     if options.output:
         stem = f"training-{options.threads}-thread{'s' if options.threads > 1 else ''}"
         stem += "-float64" if options.dtypes == ["float64"] else ""

@@ -109,8 +109,7 @@ def apart(name, optimizer, dtype, wanted):
 
 
 def run_apart(names, optimizers, dtypes, rounds, seconds, wanted, say=print):
-    """As `run`, each contender in a process of its own; turns are longer, since threads and caches begin each anew."""
-    seconds *= 5
+    """As `run`, each contender in a process of its own; `seconds` should be longer, since threads and caches begin each turn anew."""
     rows = []
     for name, optimizer, dtype in itertools.product(names, optimizers, dtypes):
         children, calls = apart(name, optimizer, dtype, wanted)
