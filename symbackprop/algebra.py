@@ -349,10 +349,12 @@ def insert_equation(equation: Equation, definition: Equation) -> Equation | None
         taken = set(equation.target.indices) | set(term.over)
         for part in definition.terms:
             own: dict[Expr, Expr] = dict(rename)
+            kept = taken | {i for i in part.over if i not in taken}
             for i in part.over:
                 fresh = i
-                while fresh in taken:
+                while fresh in taken or (fresh != i and fresh in kept):
                     fresh = index(fresh.name + "'")
+                kept.add(fresh)
                 own[i] = fresh
             body = cast(Expr, part.body.xreplace(own)) * rest
             terms.append(Term(body, (*term.over, *(cast(Symbol, own[i]) for i in part.over))))

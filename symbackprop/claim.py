@@ -64,7 +64,10 @@ class Resolver:
         self.spelled: dict[str, str] = {}
         self.misfit: str | None = None
         self._fresh = 0
+        self.least: dict[str, int] = {}  # sizes of which a place is named by its number
+        self.example: str | None = None  # the letter of the one example
         self.one = reading.chosen.get("examples") == "one"
+        self.rows = reading.chosen.get("vectors") == "rows"
         self.turned = names.turned(reading.chosen)
         self.source = Source("<claim>", "")
 

@@ -1,7 +1,9 @@
 """Numbers to judge claims by: the arrays of a derivation at generic points, computed once and shared by all claims.
 
-Sizes are small, unlike one another and never 1 (a batch of one hides a lost 1/N, a square matrix a lost transpose), scales are
-not 1, labels obey the declared facts, and abstract functions are stood in for by functions none of whose derivatives are alike.
+Sizes are small, unlike one another and 1 only where that is declared (a batch of one hides a lost 1/N, a square matrix a lost
+transpose), scales are not 1, everything has both signs where the loss stays a real number, constants have other values than
+the declared ones, labels obey the declared facts, and abstract functions are stood in for by functions none of whose
+derivatives are alike.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import mpmath
 import numpy as np
@@ -23,7 +25,7 @@ from .differentiate import read_for
 from .errors import DataError, SymbackpropError
 from .names import Jacobian, Names
 from .notation import Element, Function, Network, data_indices
-from .tabulate import Table
+from .tabulate import Table, Trace
 
 DIGITS = 30  # decimal digits of the evaluation
 _AFFORDABLE = 60_000  # elements that are worked out in all digits
@@ -32,6 +34,26 @@ ROUGH = 1e-8  # how far equal values may be apart, relatively, in floating point
 # The sizes at each point: unlike one another, and each unlike itself at the other point, so that no 1/K looks like a constant.
 # 2 and 4 are none of them: a lost 2 must not look like a lost 1/K.
 _SIZES = ((3, 5, 6, 7, 9, 8), (5, 7, 3, 6, 8, 11))
+# How the values of an array are drawn: of both signs unless the loss is no real number then.
+_MODES = ("both", "positive", "unit", "above", "negative")
+# By what the values of further points are multiplied: near zero, far out, and between.
+_SCALES = (0.2, 5.0, 1.0, 2.0, 0.5, 1.0, 3.0)
+_COUNTS = (3, 5, 7, 11)  # what constants that are whole numbers become
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which points: for `one` example, with the `declared` sizes, with these constants `held` at their values.
+
+    `least` gives sizes that must have at least so many places, since a claim names one of them.
+    """
+
+    one: bool = False
+    declared: bool = False
+    held: frozenset[str] = frozenset()
+    least: tuple[tuple[str, int], ...] = ()
+
+
 
 
 class Point:
@@ -44,6 +66,8 @@ class Point:
         values: Mapping[str, Any],
         functions: Mapping[str, Function],
         rough: bool = False,
+        constants: Mapping[str, Fraction] | None = None,
+        seed: int = 0,
     ) -> None:
         self.names, network = names, names.network
         self.functions = functions
@@ -51,16 +75,34 @@ class Point:
         self.size_names = {i.name: i.size for i in network.indices}
         self.by_size = {i.size: sizes[i.name] for i in network.indices}
         self.exact = not rough and self.work <= _AFFORDABLE
+        self.seed, self.drawn = seed, dict(values)
+        self.constants = {c: Fraction(int(v.p), int(v.q)) for c, v in network.constants} | dict(constants or {})
         with mpmath.workdps(DIGITS):
             number = np.frompyfunc(mpmath.mpf, 1, 1) if self.exact else np.asarray
-            given = {k: np.asarray(number(np.asarray(v, dtype=float))) for k, v in values.items()}
-            given |= {
-                c: np.asarray(number(mpmath.mpf(int(v.p)) / int(v.q) if self.exact else float(v))) for c, v in network.constants
-            }
+            given = {k: np.asarray(number(np.asarray(v, dtype=float))) for k, v in values.items() if not k.endswith("_free")}
             _obey_facts(network, given)
-            given["eta"] = np.asarray(number(np.asarray(0.37)))
+            given["eta"] = np.asarray(number(np.asarray(0.37 + 0.11 * (seed % 5))))
         self.table = Table(given, self.sizes, self.size_names, functions, self.exact)
+        with mpmath.workdps(DIGITS):
+            self.table.values |= {c: np.asarray(self.table.number(v)) for c, v in self.constants.items()}
+        self.table.trace = Trace() if rough else None
         self._floating: Table | None = None
+        self._exact: Point | None = None
+
+    @property
+    def affordable(self) -> bool:
+        """Whether all digits can be worked out in reasonable time."""
+        return self.work <= _AFFORDABLE
+
+    def exactly(self) -> Point:
+        """The same point in all digits."""
+        if self._exact is None:
+            self._exact = self.remade(self.drawn, rough=False)
+        return self._exact
+
+    def remade(self, drawn: Mapping[str, Any], rough: bool) -> Point:
+        """The point with other values of what is drawn, or with the same in other precision."""
+        return Point(self.names, self.sizes, drawn, self.functions, rough, self.constants, self.seed)
 
     @cached_property
     def work(self) -> int:
@@ -80,8 +122,10 @@ class Point:
             return
         jacobians = [j for j in self.names.jacobians.values() if j.name in missing]
         variables = [w for w in missing if w not in self.names.axes]
-        for name in variables:
-            self.table.values[name] = np.asarray(self.table.number(_third(name)))
+        with mpmath.workdps(DIGITS):
+            for name in variables:
+                self.drawn.setdefault(name, float(_free_value(name, self.seed)))
+                self.table.values[name] = np.asarray(self.table.number(Fraction(self.drawn[name])))
         needed = set(missing) - {j.name for j in jacobians} - set(variables)
         for j in jacobians:
             if j.equation is not None:
@@ -124,7 +168,7 @@ class Point:
         for place, row in rows.items():
             if j.shared is not None:
                 row = np.take(row, place[j.shared[0]], axis=j.shared[1])  # noqa: PLW2901
-            result[place] = row
+            result[place] = row[()]
         self.table.values[j.name] = result
 
     def _with(self, network: Network) -> dict[str, Function]:
@@ -142,10 +186,12 @@ class Point:
         return Table(table.values, self.sizes | sizes, self.size_names, self.functions, table.exact)
 
 
-def _third(name: str) -> Any:
-    """A value for a variable that nothing computes."""
-    rng = random.Random(name)
-    return Fraction(rng.randint(300, 900), 1000)
+def _free_value(name: str, seed: int) -> Fraction:
+    """A value for a variable that nothing computes: of either sign, near and far."""
+    rng = random.Random(f"{name} {seed}")
+    size = Fraction(rng.randint(300, 900), 1000)
+    factor = 1 if seed < POINTS else Fraction(rng.choice((1, 5, 20, 60, 200)), 10)
+    return size * factor * (-1 if seed % 2 else 1)
 
 
 class Evidence:
@@ -153,53 +199,98 @@ class Evidence:
 
     def __init__(self, names: Names, rough: bool = False) -> None:
         self.names, self.rough = names, rough
-        self._points: dict[tuple[bool, bool], list[Point]] = {}
+        self._points: dict[Setting, list[Point]] = {}
+        self._further: dict[tuple[Setting, int], Point | None] = {}
 
     @property
     def is_windowed(self) -> bool:
         """Whether the declared sizes have to be kept."""
         return self.names.is_windowed
 
-    def points(self, one: bool, declared: bool = False) -> list[Point]:
-        """Two generic points; with `one` example, or with the `declared` sizes."""
-        declared = declared or self.is_windowed
-        if (one, declared) not in self._points:
-            self._points[one, declared] = [self._real_point(seed, one, declared) for seed in range(POINTS)]
-        return self._points[one, declared]
+    def points(self, setting: Setting = Setting()) -> list[Point]:  # noqa: B008
+        """Two generic points. Raises `SymbackpropError` where the loss is a real number at none that was tried."""
+        if setting not in self._points:
+            self._points[setting] = [self._base(setting, number) for number in range(POINTS)]
+        return self._points[setting]
 
-    def _real_point(self, seed: int, one: bool, declared: bool) -> Point:
-        """A point at which the loss is a real number: log(p) wants p > 0."""
-        loss = self.names.network.loss
-        for attempt in range(20):
-            point = random_point(self.names, seed + POINTS * attempt, one, declared, attempt >= 10, seed, self.rough)
-            point.ensure([loss])
-            if math.isfinite(float(point.table.values[loss][()])):
+    def _base(self, setting: Setting, number: int) -> Point:
+        for attempt in range(4):
+            point = self._drawn(setting, number, number + POINTS * attempt, self.rough)
+            if is_real(point):
                 return point
         raise SymbackpropError("the loss is no real number at any point that was tried")
+
+    def further(self, setting: Setting, number: int) -> Point | None:
+        """One of any number of other points, in floating point: near zero, far out, of other signs; None without a real loss."""
+        if (setting, number) not in self._further:
+            point = self._drawn(setting, POINTS + number, 1000 + number, True, _SCALES[number % len(_SCALES)])
+            self._further[setting, number] = point if is_real(point) else None
+        return self._further[setting, number]
+
+    def _drawn(self, setting: Setting, number: int, seed: int, rough: bool, scale: float = 1.0) -> Point:
+        return random_point(self.names, seed, setting, number, rough, self._modes, scale)
+
+    @cached_property
+    def _modes(self) -> dict[str, str]:
+        """How each array and the constants are drawn so that the loss is a real number, both signs wherever that may be."""
+        network = self.names.network
+        free = [a.name for a in network.arrays if a.role in ("input", "parameter", "target", "noise")]
+        free += [c for c, _ in network.constants]
+
+        def works(modes: Mapping[str, str]) -> bool:
+            return all(is_real(random_point(self.names, 77 + s, Setting(), s % POINTS, True, modes)) for s in range(4))
+
+        rng = random.Random(5)
+        tried: list[dict[str, str]] = [dict.fromkeys(free, mode) for mode in _MODES[:4]]
+        tried += [{**dict.fromkeys(free, mode), **{c: "held" for c, _ in network.constants}} for mode in _MODES[:4]]
+        tried += [{name: rng.choice(_MODES) for name in free} for _ in range(40)]
+        found = next((m for m in tried if works(m)), None)
+        if found is None:
+            return {}
+        for name in free if found != tried[0] else ():
+            for mode in ("both", "positive"):
+                if found[name] != "both" and works(found | {name: mode}):
+                    found |= {name: mode}
+                    break
+        return found
+
+
+def is_real(point: Point) -> bool:
+    """Whether the loss is a real number: log(p) wants p > 0."""
+    loss = point.names.network.loss
+    try:
+        point.ensure([loss])
+    except (ZeroDivisionError, OverflowError):
+        return False
+    value = point.table.values[loss][()]
+    return bool(mpmath.isfinite(value)) if point.exact else math.isfinite(float(value))
 
 
 def random_point(
     names: Names,
     seed: int,
-    one: bool = False,
-    declared: bool = False,
-    positive: bool = False,
-    batch: int = 0,
+    setting: Setting = Setting(),  # noqa: B008
+    number: int = 0,
     rough: bool = False,
+    modes: Mapping[str, str] | None = None,
+    scale: float = 1.0,
 ) -> Point:
-    """A generic point: sizes small and unlike unless the `declared` ones are wanted."""
-    network, rng = names.network, random.Random(seed)
-    letters = [i for i in network.indices]
+    """A generic point, the `number`th of its kind: sizes small and unlike unless the declared ones are wanted."""
+    network, rng, modes = names.network, random.Random(seed), modes or {}
+    kind = number % POINTS
+    least = dict(setting.least)
+    declared = setting.declared or names.is_windowed
     roots: dict[str, int] = {}
     batch_size = names.size_of[network.batch] if network.batch is not None else None
-    for i in letters:
+    for i in network.indices:
+        kept = i.number is not None and (declared or (i.number == 1 and i.size != batch_size))
         if i.size == batch_size:
-            roots[i.size] = 1 if one else 4 + 3 * batch
+            roots[i.size] = 1 if setting.one else cast(int, i.number) if kept else max(4 + 3 * kind, least.get(i.size, 0))
         elif i.size not in roots:
             others = [r for r in roots if r != batch_size]
-            small = _SIZES[batch][len(others) % len(_SIZES[batch])]
-            roots[i.size] = i.number if i.number is not None and declared else small
-    sizes = {i.name: roots[i.size] for i in letters}
+            small = _SIZES[kind][len(others) % len(_SIZES[kind])]
+            roots[i.size] = cast(int, i.number) if kept else max(small, least.get(i.size, 0))
+    sizes = {i.name: roots[i.size] for i in network.indices}
     functions = {n: f if f.body is not None else _concrete(f, rng) for n, f in names.functions.items()}
     ranges = _ranges(network, sizes)
     values: dict[str, Any] = {}
@@ -208,20 +299,43 @@ def random_point(
             shape = tuple(sizes[x] for x in a.axes)
             count = math.prod(shape)
             if a.name in ranges:
-                drawn = [rng.randrange(ranges[a.name]) for _ in range(count)]
+                drawn: list[float] = [rng.randrange(ranges[a.name]) for _ in range(count)]
             elif a.role == "target" and network.labels == "zero-one":
                 drawn = [rng.uniform(0.1, 0.9) for _ in range(count)]
             else:
                 # Weights of large arrays are drawn smaller, so that nothing saturates.
-                scale = 1.0 if count < 200 or a.role != "parameter" else 0.3
-                signs = (1,) if positive else (1, -1)
-                drawn = [scale * rng.uniform(0.2, 1.7) * rng.choice(signs) for _ in range(count)]
+                small = scale if count < 200 or a.role != "parameter" else 0.3 * scale
+                drawn = [_drawn_value(rng, modes.get(a.name, "both"), small) for _ in range(count)]
             if a.role == "target" and network.labels == "count":
                 drawn = [abs(v) for v in drawn]
             if a.role == "target" and network.labels == "signed":
                 drawn = [math.copysign(1, v) for v in drawn]
             values[a.name] = np.array(drawn, dtype=float).reshape(shape)
-    return Point(names, sizes, values, functions, rough)
+    constants = {
+        c: _other_value(Fraction(int(v.p), int(v.q)), rng, number)
+        for c, v in network.constants
+        if c not in setting.held and modes.get(c, "both") != "held"
+    }
+    return Point(names, sizes, values, functions, rough, constants, number)
+
+
+def _drawn_value(rng: random.Random, mode: str, scale: float) -> float:
+    if mode == "unit":
+        return rng.uniform(0.05, 0.95)
+    value = scale * rng.uniform(0.2, 1.7)
+    if mode == "above":
+        return 1 + value
+    return value if mode == "positive" else -value if mode == "negative" else value * rng.choice((1, -1))
+
+
+def _other_value(value: Fraction, rng: random.Random, number: int) -> Fraction:
+    """Another value for a constant: a share stays one, a whole number too (it may be an exponent), and the sign stays."""
+    if value.denominator == 1 and value != 0:
+        others = [c for c in _COUNTS if c != abs(value)]
+        return (1 if value > 0 else -1) * Fraction(others[number % len(others)])
+    if 0 < value < 1:
+        return Fraction(rng.randint(150, 850), 1000)  # a small one grows: that it was left out must show
+    return value * Fraction(rng.randint(600, 1700), 1000)
 
 
 def given_point(names: Names, values: Mapping[str, Any]) -> Point:
@@ -287,17 +401,29 @@ def _concrete(function: Function, rng: random.Random) -> Function:
     return replace(function, parameters=("u0", "u1", "u2"), body=body, defaults=(zero, zero))
 
 
-def difference(one: np.ndarray, other: np.ndarray, tolerance: float, where: np.ndarray | None = None) -> tuple[int, ...] | None:
-    """The first place at which two arrays differ by more than a share of their largest value; None where they agree."""
+def is_finite(values: np.ndarray) -> np.ndarray:
+    """Where values are real numbers and not overflown."""
+    if values.dtype == object:
+        return np.asarray(np.frompyfunc(mpmath.isfinite, 1, 1)(values), dtype=bool)
+    return np.isfinite(values.astype(float))
+
+
+def difference(
+    one: np.ndarray, other: np.ndarray, tolerance: float, where: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """At which places two arrays differ by more than a share of their largest value, and at which they can be compared.
+
+    Places at which neither is a real number are left out; where one is and the other is not, they differ.
+    """
     one, other = np.broadcast_arrays(one, other)
-    gap = np.abs(one - other)
-    size = [float(np.max(np.abs(v), initial=0)) if v.size else 0.0 for v in (one.astype(float), other.astype(float))]
-    if not all(map(math.isfinite, size)):
-        raise SymbackpropError("the values overflow where the claim is tried out")
+    real = is_finite(one), is_finite(other)
+    compared = real[0] | real[1]
+    if where is not None:
+        compared = compared & where
+    both = real[0] & real[1] & compared
+    gap = np.abs(np.where(both, one, 0) - np.where(both, other, 0))
+    size = [np.max(np.abs(v[both]), initial=0) for v in (one, other)]
     scale = max(*size, 1e-20)
     # What is zero comes out as rounding noise.
     wrong = np.asarray(gap > max(scale * tolerance, tolerance * 1e-4), dtype=bool)
-    if where is not None:
-        wrong = wrong & where
-    places = np.argwhere(wrong)
-    return tuple(int(i) for i in places[0]) if len(places) else None
+    return (wrong | (compared & ~both)) & compared, compared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +13,16 @@ import mpmath
 import numpy as np
 
 from .claim import Misfit, Resolver, Side, Text, Value, cut, read_sides
+from .cover import Sites, cover
 from .derive import derive
+from .differentiate import read_for
 from .errors import FormulaError, Source, SymbackpropError
-from .evidence import DIGITS, ROUGH, Evidence, Point, difference, given_point
+from .evidence import DIGITS, ROUGH, Evidence, Point, Setting, difference, given_point
 from .maths import Call, Derivative, Reduce, Symbol
 from .names import Names, Reading
 from .notation import Derivation
 from .parse import Binary, Name, Negate, Node, Number
+from .tabulate import Trace
 from .trees import names_in, nodes_of, renamed_tree
 
 _READINGS = 12  # of one claim
@@ -28,6 +31,7 @@ _AFFORDABLE = 20_000  # numbers of one product that are worked out in all digits
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "examples": ("all", "one"),
+    "vectors": ("columns", "rows"),
     "delta": ("plus", "minus"),
     "sigma": ("sigmoid", "own"),
     "raised": ("layer", "power"),
@@ -94,6 +98,8 @@ class Outcome:
     case: Case
     right: tuple[bool, ...]
     wrong_at: tuple[int, Point, tuple[int, ...], Any, Any] | None
+    beyond: bool = False  # whether places were left out at which an index leaves its array
+    one_holds: bool = False  # whether the claim is right for one example, where the whole batch is meant
 
     @property
     def holds(self) -> bool:
@@ -130,53 +136,40 @@ class Judge:
         return self.text.sets or "Δ" in first or "\\Delta" in first or "t+1" in self.claim.replace(" ", "") or "new" in first
 
     def _variables(self) -> dict[str, str]:
-        """The variables of a claim about a function: `σ'(z) = …`, `d/dx tanh(x) = …`, where nothing declared is called so."""
-        first = self.trees[0][0]
-        found: set[str] = set()
-        todo: list[Node] = [first]
-        while todo:
-            node = todo.pop()
-            if isinstance(node, Call):
-                inner = node.arguments
-                found |= {
-                    a.name for a in inner if isinstance(a, Symbol) and not a.below and a.indices is None and a.layer is None
-                }
-                todo += inner
-            elif isinstance(node, Derivative):
-                found |= {w.name for w in node.wrt if not w.below and w.indices is None and w.layer is None}
-                todo.append(node.of)
-            elif isinstance(node, Negate):
-                todo.append(node.operand)
-        blocked = {a for a, axes in self.names.axes.items() if not axes} | {*self.names.constants, *self.names.functions}
-        # A bare z, a or x that the network has too is a variable only where nothing else needs the network.
-        return {v: f"{v}_free" for v in sorted(found - blocked) if len(v) <= 2 and self._stands_alone(v)}
+        """The variables of a claim about functions alone: `σ'(z) = …`, `d/dx tanh(x) = …`.
 
-    def _stands_alone(self, name: str) -> bool:
-        symbols = [s for side in self.trees for s in maths_symbols(side[0])]
-        others = [s for s in symbols if s.name != name]
-        known = {
-            *self.names.functions,
-            "e",
-            "sech",
-            "coth",
-            "ln",
-            "sgn",
-            "σ",
-            "exp",
-            "log",
-            "tanh",
-            "sqrt",
-            "sinh",
-            "cosh",
-            "sign",
-            "abs",
-            "f",
-            "g",
-            "φ",
-        }
-        if any(s.below or s.indices is not None or s.layer is not None for s in symbols if s.name == name):
-            return False
-        return all(s.name in known or s.name.rstrip("'") in known or not s.name.isalpha() for s in others)
+        What is declared is no variable, but for an array that a function of its elements is differentiated by.
+        """
+        found: set[str] = set()
+        differentiated: set[str] = set()
+        symbols: list[Symbol] = []
+        for side in self.trees:
+            for node in maths_nodes(side[0]):
+                if isinstance(node, Symbol):
+                    symbols.append(node)
+                elif isinstance(node, Call):
+                    found |= {s.name for a in node.arguments for s in maths_symbols(a) if _is_bare(s)}
+                elif isinstance(node, Derivative):
+                    inner = {s.name for s in maths_symbols(node.of) if _is_bare(s)}
+                    found |= {w.name for w in node.wrt if _is_bare(w)}
+                    differentiated |= {w.name for w in node.wrt if _is_bare(w)} & inner
+        heads = {n.head for side in self.trees for n in maths_nodes(side[0]) if isinstance(n, Call)}
+        found = {f for f in found if not self._is_function_name(f)}
+        if any(s not in heads and not (_is_bare(s) and (s.name in found or s.name in ("e", "π", "pi"))) for s in symbols):
+            if any(s not in heads and s.name not in found and not self._is_function_name(s.name) for s in symbols):
+                return {}
+            if not all(_is_bare(s) for s in symbols if s.name in found):
+                return {}
+        declared = {f for f in found if not self.names.is_free(f) or f in self.names.size_of.values()}
+        if any(self.names.axes.get(f) == () or f not in differentiated for f in declared):
+            found -= declared
+            if declared and found:
+                return {}  # what stands beside the network's arrays is not made up
+        return {v: f"{v}_free" for v in sorted(found) if len(v) <= 2}
+
+    def _is_function_name(self, name: str) -> bool:
+        """Whether a name is that of a function and of no array."""
+        return self.names.is_free(name) and (self.names.is_function(Symbol(0, name)) or name in ("e", "π", "pi"))
 
     # ------------------------------------------------------------------ readings
 
@@ -185,8 +178,9 @@ class Judge:
         problem: FormulaError | None = None
         seen: set[tuple[tuple[str, str], ...]] = set()
         waiting: list[dict[str, str]] = [{"examples": "all", **self.settled}]
-        if "examples" not in self.settled:
+        if "examples" not in self.settled and self.names.has_examples:
             waiting.append({"examples": "one", **self.settled})
+        waiting += [{**w, "vectors": "rows"} for w in waiting if w["examples"] == "one" and "vectors" not in w]
         if "fraction" not in self.settled and any(len(t) > 1 for t in self.trees):
             waiting += [{**w, "fraction": "tight"} for w in list(waiting)]
         found = 0
@@ -198,7 +192,7 @@ class Judge:
             seen.add(key)
             reading = Reading(chosen)
             try:
-                case = self._case(reading)
+                case = self.case_of(reading, self.trees)
             except Misfit as error:
                 case = None
                 problem = problem if isinstance(problem, Misfit) else error
@@ -215,7 +209,7 @@ class Judge:
             raise problem
 
     def _makes_sense(self, case: Case) -> bool:
-        """One example is meant where the text names no other: no letter, size or sum of the examples."""
+        """One example is meant where the text names no other: no letter, size, sum or matrix of the examples."""
         if not case.one or self.settled.get("examples") == "one":
             return True
         batch = self.names.network.batch
@@ -230,13 +224,13 @@ class Judge:
                     return False
                 if s.indices is not None and any(batch in self.names.axes[m.name] for m in self.names.arrays(s, None)):
                     return False
+                if s.name[0].isupper() and any(
+                    batch in self.names.axes[m.name] and m.name[0].islower() for m in self.names.arrays(s, None)
+                ):
+                    return False  # X, P: the examples as rows of a matrix
         if any(isinstance(n, Reduce) and not n.letters for side in self.trees for n in maths_nodes(side[0])):
             return False
-        used = {n for n in case.resolver.used if batch in self.names.axes.get(n, ())}
-        whole = any(len(s.axes) > 0 for s in case.sides)
-        deep = any(len(self.names.axes[n]) > 1 for n in used)
-        # Whole matrices hold the examples: one of them alone is not what is written.
-        return bool(used) and not (whole and deep)
+        return any(batch in self.names.axes.get(n, ()) for n in case.resolver.used)
 
     def holds_with(self, settings: Mapping[str, str], readings: int = 3) -> bool:
         """Whether the claim holds in the notation that these settings make, in one of its first readings."""
@@ -249,9 +243,6 @@ class Judge:
             return any(judge.outcome(case).holds for case in itertools.islice(judge.cases(), readings))
         except SymbackpropError:
             return False
-
-    def _case(self, reading: Reading) -> Case:
-        return self.case_of(reading, self.trees)
 
     def case_of(self, reading: Reading, all_trees: Sequence[Sequence[Node]], sides: Sequence[int] | None = None) -> Case:
         """The sides in one reading, from other trees than those of the text where these are given."""
@@ -332,26 +323,95 @@ class Judge:
 
     # ------------------------------------------------------------------ judging
 
-    def outcome(self, case: Case, points: Sequence[Point] | None = None) -> Outcome:
-        """Which equalities hold at all points."""
-        points = points or self.evidence.points(case.one)
+    def setting(self, case: Case, declared: bool = False, held: frozenset[str] = frozenset()) -> Setting:
+        """Which points a reading is judged at."""
+        return Setting(case.one, declared, held, tuple(sorted(case.resolver.least.items())))
+
+    def outcome(self, case: Case, declared: bool = False, held: frozenset[str] = frozenset()) -> Outcome:
+        """Which equalities hold at two generic points and then on all branches."""
+        setting = self.setting(case, declared, held)
+        outcome = self._at_points(case, self.evidence.points(setting))
+        if not outcome.holds:
+            return outcome
+        further, unreached = cover(self.evidence, setting, lambda point: self._sites(case, point))
+        more = self._at_points(case, further)
+        notes = [_BEYOND] if outcome.beyond or more.beyond else []
+        where = [f"the equation of {label}" if label else "the claim" for label in unreached]
+        notes += [f"no input was found that reaches both branches of {' and of '.join(where)}"] if where else []
+        case = replace(case, notes=(*case.notes, *notes))
+        right = tuple(a and b for a, b in zip(outcome.right, more.right, strict=True))
+        return Outcome(case, right, more.wrong_at, outcome.beyond or more.beyond)
+
+    def _at_points(self, case: Case, points: Sequence[Point]) -> Outcome:
         right = [True] * (len(case.trees) - 1)
+        seen = [not points] * len(right)
         first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
+        beyond = False
         for point in points:
-            # In all digits where that is soon done.
-            rough = any(self.volume(case, tree, point) > _AFFORDABLE for tree in case.trees)
-            tolerance = max(point.tolerance, ROUGH) if rough else point.tolerance
-            values = [self.value(case, tree, point, rough) for tree in case.trees]
-            where = self.value(case, case.condition, point) if case.condition is not None else None
-            mask = None if where is None else np.asarray(where, dtype=bool)
-            for k, (one, other) in enumerate(itertools.pairwise(values)):
-                place = difference(one, other, tolerance, mask)
+            for k, (wrong, compared, edge, values) in enumerate(self._compared(case, point)):
+                seen[k] |= bool(compared.any())
+                inner = wrong & ~edge
+                if wrong.any() and not inner.any() and (compared & ~edge).any():
+                    beyond = True
+                    continue
+                place = next(iter(np.argwhere(inner if inner.any() else wrong).tolist()), None)
                 if place is not None:
                     right[k] = False
                     if first is None or k < first[0]:
-                        a, b = np.broadcast_arrays(one, other)
-                        first = k, point, place, a[place], b[place]
-        return Outcome(case, tuple(right), first)
+                        a, b = (np.broadcast_to(v, wrong.shape)[tuple(place)] for v in values)
+                        first = k, point, tuple(place), a, b
+        if points and not all(seen):
+            side = case.sides[seen.index(False) + 1]
+            raise FormulaError("no values were found at which both sides are real numbers", side.source.place(side.given.at))
+        return Outcome(case, tuple(right), first, beyond)
+
+    def _compared(self, case: Case, point: Point) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, Any]]]:
+        """For each equality at a point: where it is wrong, where it can be judged, and where it leaves an array."""
+        # In all digits where that is soon done.
+        rough = not point.exact or any(self.volume(case, tree, point) > _AFFORDABLE for tree in case.trees)
+        tolerance = max(point.tolerance, ROUGH) if rough else point.tolerance
+        found = [self._value_and_edge(case, tree, point, rough) for tree in case.trees]
+        where = self.value(case, case.condition, point) if case.condition is not None else None
+        mask = None if where is None else np.asarray(where, dtype=bool)
+        again: list[tuple[np.ndarray, Any]] | None = None
+        for k, ((one, a), (other, b)) in enumerate(itertools.pairwise(found)):
+            wrong, compared = difference(one, other, tolerance, mask)
+            if wrong.any() and rough and point.affordable and not self.evidence.rough:
+                # Floating point says no only where all digits do.
+                again = again or self._exactly(case, point)
+                wrong, compared = difference(again[k][0], again[k + 1][0], 10.0 ** (8 - DIGITS), mask)
+                one, other = again[k][0], again[k + 1][0]
+            yield wrong, compared, np.broadcast_to(a | b, wrong.shape), (one, other)
+
+    def _exactly(self, case: Case, point: Point) -> list[tuple[np.ndarray, Any]]:
+        exact = point.exactly()
+        return [self._value_and_edge(case, tree, exact, False) for tree in case.trees]
+
+    def _sites(self, case: Case, point: Point) -> Sites | None:
+        """What the network and the claim compare at a point in floating point; None where that cannot be evaluated."""
+        trees = [*case.trees, *([case.condition] if case.condition is not None else [])]
+        try:
+            with np.errstate(all="ignore"):
+                point.ensure(set[str]().union(*map(names_in, trees)))
+                view = point.view(case.letters)
+                view.trace = Trace()
+                for k, tree in enumerate(trees):
+                    view.trace.begin(f"@{k}")
+                    view.value(tree, case.free)
+        except (ArithmeticError, SymbackpropError):
+            return None
+        assert point.table.trace is not None
+        needed = read_for(self.names.everything, self._behind(trees))
+        sites = {s: v for s, v in point.table.trace.sites.items() if s[0] in needed} | view.trace.sites
+        return {s: np.concatenate(v) for s, v in sites.items()}
+
+    def _behind(self, trees: Iterable[Node]) -> set[str]:
+        """The arrays that trees speak of; behind a derivative of one by another, the network as far as the one."""
+        names = set[str]().union(*map(names_in, trees))
+        for (of, _), j in self.names.jacobians.items():
+            if j.name in names:
+                names.add(of)
+        return names
 
     def volume(self, case: Case, tree: Node, point: Point) -> int:
         """How many numbers the largest product in a tree has."""
@@ -360,15 +420,27 @@ class Judge:
 
     def value(self, case: Case, tree: Node, point: Point, floating: bool = False) -> np.ndarray:
         """The values of a tree of this reading at a point."""
+        return self._value_and_edge(case, tree, point, floating)[0]
+
+    def _value_and_edge(self, case: Case, tree: Node, point: Point, floating: bool) -> tuple[np.ndarray, Any]:
         point.ensure(names_in(tree))
         with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
-            return point.view(case.letters, floating).value(tree, case.free)
+            view = point.view(case.letters, floating)
+            return view.value(tree, case.free), view.beyond
 
     def best(self) -> Outcome:
-        """The first reading that holds, or the likeliest of those that do not. Raises `Misfit` where no shapes fit."""
+        """The first reading that holds, or the likeliest of those that do not. Raises `Misfit` where no shapes fit.
+
+        Where the declaration writes the examples out, the whole batch is meant as soon as a reading of it fits.
+        """
         best: Outcome | None = None
+        aside: Outcome | None = None  # right for one example, where the batch is meant
         try:
             for case in self.cases():
+                if case.one and best is not None and not self.names.implies_examples and "examples" not in self.settled:
+                    if aside is None and (outcome := self._judged(case)).holds:
+                        aside = outcome
+                    continue
                 outcome = self._judged(case)
                 if outcome.holds:
                     return outcome
@@ -378,21 +450,77 @@ class Judge:
             if best is None:
                 raise
         assert best is not None
-        return best
+        return replace(best, one_holds=aside is not None)
 
     def _judged(self, case: Case) -> Outcome:
         numeric = [k for k, t in enumerate(case.trees) if is_number(t)]
-        if numeric and len(numeric) < len(case.trees) and not all(is_number(t) for t in case.trees):
+        if len(numeric) == len(case.trees):
+            return self._of_numbers(case)
+        if numeric:
             return self._with_numbers(case, numeric)
         outcome = self.outcome(case)
-        if not outcome.holds and not self.evidence.is_windowed and self._has_numbers():
-            declared = self.outcome(case, self.evidence.points(case.one, declared=True))
-            return declared if declared.holds else outcome
+        if outcome.holds:
+            return outcome
+        if not self.evidence.is_windowed and self._has_numbers() and (other := self.outcome(case, declared=True)).holds:
+            return other
+        held = self._unnamed_constants(case)
+        if held and (other := self.outcome(case, held=held)).holds:
+            values = {c: v for c, v in self.names.network.constants}
+            words = ", ".join(f"{c} = {_decimal(values[c])}" for c in sorted(held))
+            return replace(other, case=replace(other.case, notes=(*other.case.notes, f"with {words}")))
         return outcome
 
     def _has_numbers(self) -> bool:
-        batch = self.names.network.batch
-        return any(i.number is not None for i in self.names.network.indices if i.name != batch)
+        return any(i.number is not None for i in self.names.network.indices)
+
+    def _unnamed_constants(self, case: Case) -> frozenset[str]:
+        """The constants of the network for which a claim may have written their numbers: 4u for 2u/τ with τ = 1/2."""
+        named = set[str]().union(*map(names_in, case.trees))
+        return frozenset(c for c, v in self.names.network.constants if c not in named and abs(v) not in (0, 1))
+
+    def _of_numbers(self, case: Case) -> Outcome:
+        """Numbers alone: what was printed is judged by its digits, what is computed in all of them."""
+        point = self.evidence.points(self.setting(case))[0]
+        right: list[bool] = []
+        first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
+        notes: list[str] = []
+        for k in range(len(case.trees) - 1):
+            close, values, kink = self._close(case, k, point)
+            notes += [kink] if kink else []
+            right.append(close)
+            if not close and first is None:
+                first = k, point, (), *values
+        return Outcome(replace(case, notes=(*case.notes, *notes)), tuple(right), first)
+
+    def _close(self, case: Case, k: int, point: Point) -> tuple[bool, tuple[Any, Any], str]:
+        """Whether two sides of which one is a number agree, with their values; at a kink any subgradient will do."""
+        pair = case.trees[k], case.trees[k + 1]
+        sides = case.sides[k], case.sides[k + 1]
+        one, other = (np.asarray(self.value(case, tree, point), dtype=float) for tree in pair)
+        bad, a, b = _apart(one, other, sides)
+        place = next(iter(np.argwhere(bad).tolist()), None)
+        if place is None:
+            return True, (a.flat[0], b.flat[0]), ""
+        values = a[tuple(place)], b[tuple(place)]
+        printed = 0 if _is_printed(sides[0]) else 1
+        ends = [self._at_tie(case, pair[1 - printed], point, tie) for tie in (False, True)]
+        if np.any(ends[0] != ends[1]):
+            low, high = np.minimum(*ends), np.maximum(*ends)
+            claimed = (one, other)[printed]
+            slack = 1e-12 * np.maximum(np.abs(low), np.abs(high))
+            if np.all((claimed >= low - slack) & (claimed <= high + slack)):
+                return True, values, "another subgradient at the kink"
+        return False, values, ""
+
+    def _at_tie(self, case: Case, tree: Node, point: Point, tie: bool) -> np.ndarray:
+        """The value of a tree where comparisons of equal values end one way: the derivative from one side of a kink."""
+        other = point.exactly() if point.exact else point.remade(point.drawn, False)
+        other.table.tie = tie
+        with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
+            other.ensure(names_in(tree))
+            view = other.view(case.letters)
+            view.tie = tie
+            return np.asarray(view.value(tree, case.free), dtype=float)
 
     def _with_numbers(self, case: Case, numeric: Sequence[int]) -> Outcome:
         """A chain that ends in numbers: the formulas are judged at generic points, the numbers at the given ones."""
@@ -400,7 +528,11 @@ class Judge:
             symbolic = self.outcome(case)
             if symbolic.holds:
                 return symbolic
-            constants = [float(self.value(case, case.trees[k], self.evidence.points(case.one)[0]).ravel()[0]) for k in numeric]
+            held = self._unnamed_constants(case)
+            if held and (other := self.outcome(case, held=held)).holds:
+                return other
+            point = self.evidence.points(self.setting(case))[0]
+            constants = [float(self.value(case, case.trees[k], point).ravel()[0]) for k in numeric]
             if all(c in (0.0, 1.0, -1.0, 2.0, 0.5) for c in constants):
                 return symbolic
             source = case.sides[numeric[0]].source
@@ -409,28 +541,26 @@ class Judge:
                 source.place(case.sides[numeric[0]].given.at),
             )
         given = self.subject.given
-        points = self.evidence.points(case.one)
         symbolic = [k for k in range(len(case.trees)) if k not in numeric]
         right: list[bool] = []
+        notes: list[str] = []
         first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
         for k in range(len(case.trees) - 1):
             if k in symbolic and k + 1 in symbolic:
-                part = self.outcome(replace(case, trees=case.trees[k : k + 2], sides=case.sides[k : k + 2]), points)
+                part = self.outcome(replace(case, trees=case.trees[k : k + 2], sides=case.sides[k : k + 2]))
                 right.append(part.right[0])
                 if part.wrong_at is not None and first is None:
                     first = (k, *part.wrong_at[1:])
                 continue
-            one, other = (np.asarray(self.value(case, case.trees[j], given), dtype=float) for j in (k, k + 1))
-            absolute, relative = max(_rounding(case.sides[j]) for j in (k, k + 1) if j in numeric)
-            a, b = np.broadcast_arrays(one, other)
-            gap = np.abs(a - b)
-            scale = np.maximum(np.abs(a), np.abs(b))
-            bad = np.argwhere(gap > absolute + relative * scale + 1e-12)
-            right.append(len(bad) == 0)
-            if len(bad) and first is None:
-                place = tuple(int(i) for i in bad[0])
-                first = k, given, place, a[place], b[place]
-        return Outcome(case, tuple(right), first)
+            close, values, kink = self._close(case, k, given)
+            notes += [kink] if kink else []
+            right.append(close)
+            if not close and first is None:
+                first = k, given, (0,) * len(case.free), *values
+        return Outcome(replace(case, notes=(*case.notes, *notes)), tuple(right), first)
+
+
+_BEYOND = "read for the places at which every index lies within its array"
 
 
 def _rank(outcome: Outcome) -> tuple[bool, int]:
@@ -440,18 +570,47 @@ def _rank(outcome: Outcome) -> tuple[bool, int]:
 
 def is_number(tree: Node) -> bool:
     """Whether a side is made of numbers alone."""
-    return not names_in(tree)
+    return not names_in(tree) - {"pi"}
+
+
+def _is_printed(side: Side) -> bool:
+    """Whether a side is a number that was printed, such as -0.0822, and nothing to compute."""
+    node = side.node.operand if isinstance(side.node, Negate) else side.node
+    return isinstance(node, Number)
+
+
+def _apart(one: np.ndarray, other: np.ndarray, sides: tuple[Side, Side]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where two sides differ by more than the digits that were printed, or than those of the numbers they are computed from."""
+    a, b = np.broadcast_arrays(one, other)
+    gap, scale = np.abs(a - b), np.maximum(np.abs(a), np.abs(b))
+    absolute, relative = zip(*map(_rounding, sides), strict=True)
+    within = gap <= max(absolute) + max(relative) * scale + 1e-13 * scale
+    # Half a unit of the last digit is much where there are few digits: 0 is no rounding of 0.2.
+    return np.asarray(~(within & (gap <= 0.2 * scale + 1e-300)) & ~(gap <= 1e-13 * scale), dtype=bool), a, b
 
 
 def _rounding(side: Side) -> tuple[float, float]:
     """How far a number may be off, absolutely and relatively: half a unit of its last digit, and as much for each factor."""
     numbers = [n for n in nodes_of(side.node) if isinstance(n, Number)]
     texts = [side.source.whole[n.at : n.end] for n in numbers if n.end > n.at]
-    if len(texts) == 1:
-        decimals = len(texts[0].partition(".")[2])
-        return 0.5000001 * 10.0**-decimals, 0.0
-    digits = [len(t.replace(".", "").lstrip("0")) for t in texts if "." in t]
-    return 0.0, 0.5 * 10.0 ** (1 - min(digits, default=12)) * max(len(digits), 1)
+    if _is_printed(side) and len(texts) == 1:
+        digits, _, power = texts[0].lower().partition("e")
+        if "." not in digits and not power:
+            return 0.0, 0.0  # a whole number is what it says
+        return 0.5000001 * 10.0 ** (int(power or 0) - len(digits.partition(".")[2])), 0.0
+    decimals = [len(t.replace(".", "").lstrip("0")) for t in texts if "." in t]
+    if not decimals or not is_number(side.node):
+        return 0.0, 0.0
+    return 0.0, 0.5 * 10.0 ** (1 - min(decimals)) * len(decimals)
+
+
+def _decimal(value: Any) -> str:
+    return f"{float(value):.12g}"
+
+
+def _is_bare(s: Symbol) -> bool:
+    """Whether nothing but a power or primes hangs on a name."""
+    return not s.below and s.indices is None and s.layer is None and not s.accent
 
 
 def maths_nodes(node: Node) -> Iterator[Node]:

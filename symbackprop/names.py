@@ -37,7 +37,8 @@ from .notation import (
     is_moved,
 )
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
-from .second import gradient_network, vector_jacobian
+from .second import gradient_network, jacobian_terms, keeps_examples, vector_jacobian
+from .shares import has_independent_examples
 from .sizes import Sizes
 from .tabulate import tree_of
 from .trees import indicator, letters_in, number, put_indices
@@ -147,6 +148,21 @@ class Names:
         self.times: dict[str, tuple[int, ...]] = {}
         self.updated: str | None = None  # the name that a rule without times sets
         self.is_first = True  # whether the first side is read
+
+    @cached_property
+    def everything(self) -> tuple[Equation, ...]:
+        """The forward equations and those of the chain rule."""
+        return (*self.network.equations, *self.derivation.raw)
+
+    @cached_property
+    def implies_examples(self) -> bool:
+        """Whether the declaration leaves the examples to be understood, as a chain does."""
+        return bool(self.network.text)
+
+    @cached_property
+    def has_examples(self) -> bool:
+        """Whether the loss is a sum or a mean over examples that do not depend on one another, by the equations."""
+        return has_independent_examples(self.network)
 
     # ------------------------------------------------------------------ for the reader
 
@@ -596,14 +612,15 @@ class Names:
         seed = next(a.name for a in reversed(back.network.arrays) if a.role == "input")
         batch = network.batch
         shared = None
-        if batch in self.axes[of] and batch in self.axes[wrt]:
+        if batch is not None and keeps_examples(network, of, wrt):
             shared = (self.axes[of].index(batch), self.axes[wrt].index(batch))
         outer = [i if shared is not None and k == shared[0] else i + "'" * 7 for k, i in enumerate(self.axes[of])]
         name = f"J{len(self.jacobians) + 1}_"
         while name in self.axes:
             name += "_"
         axes = (*outer, *(i for k, i in enumerate(self.axes[wrt]) if shared is None or k != shared[1]))
-        equation = _jacobian_equation(closed_form(back, wrt, limit=4000), seed, name, outer, axes, back)
+        terms = jacobian_terms(closed_form(back, wrt, limit=4000), seed, outer, {e.name for e in back.raw})
+        equation = None if terms is None else Equation(Element(name, *map(index, axes)), terms)
         found = Jacobian(name, axes, shared, equation, back, seed)
         self.jacobians[of, wrt] = found
         self.axes[name] = axes
@@ -658,7 +675,7 @@ class Names:
     def _element_by(self, of: Item, wrt: Item, node: Node, spoken: Spoken) -> Node:
         """∂of[…]/∂wrt[…]."""
         zero = number(0, node)
-        if of.name == wrt.name:
+        if of.name == wrt.name and not self._reaches(wrt.name, of.name):
             return _equal(zip(of.indices, wrt.indices, strict=True), node)
         if of.name in self.variables.values() or wrt.name in self.variables.values():
             return zero
@@ -697,13 +714,15 @@ class Names:
         return {e.name for e in self.network.equations} | set(self.adjoints.values())
 
     def _reaches(self, source: str, target: str) -> bool:
+        """Whether one array depends on another, or on earlier values of its own."""
         if target in self.adjoints.values():
-            return True
-        found, before = {source}, 0
+            return source != target
+        found: set[str] = set()
+        before = -1
         while len(found) > before:
             before = len(found)
             for e in self.network.equations:
-                if any(x.name in found for t in e.terms for x in t.body.atoms(Element)):
+                if any(x.name in found or x.name == source for t in e.terms for x in t.body.atoms(Element)):
                     found.add(e.name)
         return target in found
 
@@ -771,36 +790,3 @@ def _equal(pairs: Any, node: Node) -> Node:
         same = indicator(test, node)
         tree = same if isinstance(tree, Number) else Binary(node.at, "*", tree, same, end=node.end)
     return tree
-
-
-def _jacobian_equation(
-    back: Equation, seed: str, name: str, outer: list[str], axes: tuple[str, ...], derivation: Derivation
-) -> Equation | None:
-    """uᵀJ as J: the seed's letters become those of the result, by the sum over them or by an indicator; None where it cannot."""
-    if {e.name for t in back.terms for e in t.body.atoms(Element)} & {e.name for e in derivation.raw}:
-        return None
-    terms: list[Term] = []
-    for term in back.terms:
-        if term.reduce != "sum":
-            return None
-        # A sum within the term that holds the seed is taken apart first.
-        bodies = sympy.Add.make_args(sympy.expand(term.body)) if _nested(term.body, seed) else (term.body,)
-        for body in bodies:
-            found = [f for f in sympy.Mul.make_args(body) if isinstance(f, Element) and f.name == seed]
-            if len(found) != 1 or (body / found[0]).has(found[0]):
-                return None
-            rest, over, tests = body / found[0], list(term.over), list[Expr]()
-            swap: dict[Any, Any] = {}
-            for i, wanted in zip(found[0].indices, map(index, outer), strict=True):
-                if i in over and i not in swap:
-                    over.remove(i)  # type: ignore[arg-type]
-                    swap[i] = wanted
-                elif i != wanted:
-                    tests.append(sympy.Piecewise((1, sympy.Eq(i, wanted)), (0, True)))
-            rest = (rest * sympy.Mul(*tests)).xreplace(swap)
-            terms.append(Term(rest, tuple(over)))
-    return Equation(Element(name, *map(index, axes)), tuple(terms))
-
-
-def _nested(body: Expr, seed: str) -> bool:
-    return any(isinstance(f, sympy.Add) and any(e.name == seed for e in f.atoms(Element)) for f in sympy.Mul.make_args(body))

@@ -153,6 +153,10 @@ class Term:
     over: tuple[Symbol, ...] = ()
     reduce: Reduction = "sum"
 
+    def __post_init__(self) -> None:
+        if len(set(self.over)) < len(self.over):
+            raise ValueError(f"a term over {', '.join(map(str, self.over))} runs over one letter twice")
+
 
 @dataclass(frozen=True)
 class Equation(Displayed):

@@ -11,7 +11,7 @@ the shape of the parameter and are inputs of the emitted module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -172,31 +172,103 @@ def vector_jacobian(source: Source, of: str | None = None, wrt: str | None = Non
 def jacobian(source: Source, of: str | None = None, wrt: str | None = None) -> Equation:
     """The Jacobian as one equation, J[…of, …wrt] = ∂of[…]/∂wrt[…] in forward values.
 
-    An index that both sides share without a sum (the examples) stands once. Raises `NetworkError` where intermediate
-    values cannot be put into one another, as in a recurrence.
+    An axis of examples that do not depend on one another stands once; a letter that both sides have otherwise gets a prime for
+    `wrt`. Raises `NetworkError` where intermediate values cannot be put into one another, as in a recurrence.
     """
     derivation = vector_jacobian(source, of, wrt)
-    equation = closed_form(derivation, derivation.wrt[0], limit=4000)
-    u = next(a for a in reversed(derivation.network.arrays) if a.role == "input")
+    network, within = derivation.network, derivation.wrt[0]
+    seed = next(a for a in reversed(network.arrays) if a.role == "input")
+    u = next(e for e in network.equations[-1].terms[0].body.atoms(Element) if e.name != seed.name)
+    axes = next(a.axes for a in network.arrays if a.name == within)
+    shared = network.batch if network.batch in seed.axes and keeps_examples(network, u.name, within) else None
+    own = [i if i == shared or i not in seed.axes else i + "'" for i in axes]
+    back = closed_form(derivation, within, limit=4000)
+    swap = {index(a): index(b) for a, b in zip(axes, own, strict=True) if a != b}
+    back = Equation(
+        cast(Element, back.target.xreplace(dict(swap))), tuple(_without_capture(t, swap) for t in back.terms)
+    )
+    aside = {i: i if i == shared else i + "'" * 6 for i in seed.axes}  # letters that no sum runs over
+    terms = jacobian_terms(back, seed.name, tuple(aside.values()), {e.name for e in derivation.raw})
+    if terms is None:
+        raise NetworkError(f"the Jacobian of '{network.name}' cannot be written as one equation")
+    names = {index(a): index(i) for i, a in aside.items() if i != a}
+    result = Element("J", *map(index, (*seed.axes, *(i for i in own if i != shared))))
+    return Equation(result, tuple(_without_capture(t, names) for t in terms))
+
+
+def _without_capture(term: Term, swap: Mapping[Symbol, Symbol]) -> Term:
+    """A term with letters renamed; a sum over a letter that is a new name runs over another one."""
+    taken = {i.name for i in swap.values()} | {i.name for i in term.over} | {str(s) for s in term.body.free_symbols}
+    aside: dict[Expr, Expr] = {}
+    for i in term.over:
+        if i in swap.values() or i in swap:
+            name = i.name
+            while name in taken:
+                name += "'"
+            taken.add(name)
+            aside[i] = index(name)
+    body = term.body.xreplace(aside).xreplace(dict(swap))
+    return replace(term, body=cast(Expr, body), over=tuple(cast(Symbol, aside.get(i, i)) for i in term.over))
+
+
+def keeps_examples(network: Network, of: str, wrt: str) -> bool:
+    """Whether each example of one array depends on the same example of another alone, by induction over the equations."""
+    batch = network.batch
+    axes = {a.name: a.axes for a in network.arrays}
+    if batch is None or batch not in axes.get(of, ()) or batch not in axes.get(wrt, ()):
+        return False
+    letter = index(batch)
+    apart = {wrt: True}
+    while True:
+        before = dict(apart)
+        for equation in network.equations:
+            uses = [(t, e) for t in equation.terms for e in t.body.atoms(Element) if e.name in apart]
+            if not uses or (equation.name == wrt and not apart[wrt]):
+                continue
+            apart[equation.name] = apart.get(equation.name, True) and all(
+                apart[e.name]
+                and letter in equation.target.letters
+                and letter not in t.over
+                and batch in axes[e.name]
+                and e.indices[axes[e.name].index(batch)] == letter
+                for t, e in uses
+            )
+        if apart == before:
+            return apart.get(of, True)
+
+
+def jacobian_terms(back: Equation, seed: str, outer: Sequence[str], computed: Collection[str]) -> tuple[Term, ...] | None:
+    """uᵀJ as J: the seed's letters become those of the result, by the sum over them or by an indicator.
+
+    None where a term is not linear in the seed, or still reads derivatives that were `computed` on the way.
+    """
+    if {e.name for t in back.terms for e in t.body.atoms(Element)} & set(computed):
+        return None
     terms: list[Term] = []
-    outer: tuple[Symbol, ...] | None = None
-    for term in equation.terms:
-        found = [f for f in sympy.Mul.make_args(term.body) if isinstance(f, Element) and f.name == u.name]
-        parts = [replace(term, body=cast(Expr, a)) for a in sympy.Add.make_args(sympy.expand(term.body))] if not found else [term]
-        for part in parts:
-            factors = [f for f in sympy.Mul.make_args(part.body) if isinstance(f, Element) and f.name == u.name]
-            if len(factors) != 1 or any(i not in (*part.over, *equation.target.indices) for i in factors[0].indices):
-                raise NetworkError(f"the Jacobian of '{derivation.network.name}' cannot be written as one equation")
-            own = cast("tuple[Symbol, ...]", factors[0].indices)
-            outer = outer or own
-            # Letters change places, so that none that is summed is taken for one of the result.
-            swap = {a: b for a, b in zip(own, outer, strict=True) if a != b} | {
-                b: a for a, b in zip(own, outer, strict=True) if a != b
-            }
-            body = cast(Expr, (part.body / factors[0]).xreplace(dict(swap)))
-            terms.append(Term(body, tuple(swap.get(i, i) for i in part.over if i not in own)))
-    axes = (*(outer or ()), *(i for i in equation.target.letters if i not in (outer or ())))
-    return Equation(Element("J", *axes), tuple(terms))
+    for term in back.terms:
+        if term.reduce != "sum":
+            return None
+        # A sum within the term that holds the seed is taken apart first.
+        bodies = sympy.Add.make_args(sympy.expand(term.body)) if _nested(term.body, seed) else (term.body,)
+        for body in bodies:
+            found = [f for f in sympy.Mul.make_args(body) if isinstance(f, Element) and f.name == seed]
+            if len(found) != 1 or (body / found[0]).has(found[0]):
+                return None
+            rest, over, tests = body / found[0], list(term.over), list[Expr]()
+            swap: dict[Any, Any] = {}
+            for i, wanted in zip(found[0].indices, map(index, outer), strict=True):
+                if i in over and i not in swap:
+                    over.remove(i)  # type: ignore[arg-type]
+                    swap[i] = wanted
+                elif i != wanted:
+                    tests.append(sympy.Piecewise((1, sympy.Eq(i, wanted)), (0, True)))
+            rest = (rest * sympy.Mul(*tests)).xreplace(swap)
+            terms.append(Term(rest, tuple(over)))
+    return tuple(terms)
+
+
+def _nested(body: Expr, seed: str) -> bool:
+    return any(isinstance(f, sympy.Add) and any(e.name == seed for e in f.atoms(Element)) for f in sympy.Mul.make_args(body))
 
 
 def _held(e: Element) -> Expr:

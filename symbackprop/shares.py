@@ -18,6 +18,51 @@ def is_mean_over_examples(network: Network) -> bool:
     return network.batch is not None and not network.averages and _Induction(network, network.batch).holds()
 
 
+def has_independent_examples(network: Network) -> bool:
+    """Whether no example depends on another, and the loss is linear in what is summed over them."""
+    batch = network.batch
+    if batch is None:
+        return False
+    letter = index(batch)
+    axes = {a.name: a.axes for a in network.arrays}
+    own = {a.name for a in network.arrays if batch in a.axes and a.role in ("input", "target", "noise")}
+    totals: set[str] = set()
+    waiting = list(network.equations)
+    while True:  # again, for recurrences, until nothing changes
+        before = len(own) + len(totals)
+        for equation in waiting:
+            for term in equation.terms:
+                uses = [e for e in term.body.atoms(Element) if e.name in own]
+                sums = [e for e in term.body.atoms(Element) if e.name in totals]
+                placed = [e.indices[axes[e.name].index(batch)] if batch in axes[e.name] else None for e in uses]
+                if any(place != letter for place in placed):
+                    return False
+                if sums and (uses or not _is_linear(term, sums)):
+                    return False
+                inside = letter in equation.target.letters
+                if uses and inside and letter not in term.over:
+                    own.add(equation.name)
+                elif uses and not inside and letter in term.over and term.reduce == "sum":
+                    totals.add(equation.name)
+                elif uses or (sums and inside):
+                    return False
+                elif sums:
+                    totals.add(equation.name)
+        if len(own) + len(totals) == before:
+            return network.loss in totals
+
+
+def _is_linear(term: Term, sums: Sequence[Element]) -> bool:
+    """Whether a term is a sum of products with one of these at most, each undifferentiated and by itself."""
+    if term.reduce != "sum":
+        return False
+    for product in Add.make_args(expand(term.body)):
+        inside = [e for e in sums if product.has(e)]
+        if len(inside) > 1 or (inside and (product / inside[0]).has(inside[0])):
+            return False
+    return True
+
+
 class _Induction:
     """What arrays are in a share: the `same` as in the whole batch, each example's `own`, a `sum` or a `mean` over examples."""
 

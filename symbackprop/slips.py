@@ -62,8 +62,8 @@ def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
         reason = "; ".join(filter(None, (case.misfit or "the indices do not fit", found.words)))
         return replace(found, words=reason, correct=diagnosis.correct(found))
     k, point, place, one, other = outcome.wrong_at
-    diagnosis = _Diagnosis(judge, case, k)
     given = point is judge.subject.given
+    diagnosis = _Diagnosis(judge, case, k, None if given else point)
     if case.misfit and (mended := _mended(judge, case)) is not None:
         return Found(
             f"{case.misfit}; {mended[0]}", None, None, mended[1] or diagnosis.side_span(), mended[2] or diagnosis.correct(None)
@@ -112,9 +112,11 @@ def array_cause(judge: Judge, case: Case, values: Sequence[np.ndarray]) -> str |
 class _Diagnosis:
     """The search for what is wrong with one equality of a claim."""
 
-    def __init__(self, judge: Judge, case: Case, equality: int) -> None:
+    def __init__(self, judge: Judge, case: Case, equality: int, wrong_at: Point | None = None) -> None:
         self.judge, self.case, self.names = judge, case, judge.names
-        self.points = judge.evidence.points(case.one)
+        self.points = judge.evidence.points(judge.setting(case))
+        if wrong_at is not None and wrong_at not in self.points:
+            self.points = [wrong_at, *self.points]  # on another branch
         left, right = equality, equality + 1
         # A bare derivative is the truth, whichever side it stands on.
         if _is_plain_derivative(case.trees[right], self.names) and not _is_plain_derivative(case.trees[left], self.names):
@@ -189,7 +191,7 @@ class _Diagnosis:
     def plain_ratio(self) -> str | None:
         """Claim over truth where that is one number without a name."""
         ratios = [self._ratio(None, k) for k in range(len(self.points))]
-        if any(r is None for r in ratios) or abs(ratios[0] - ratios[1]) > 1e-9 * abs(ratios[0]):  # type: ignore[operator]
+        if any(r is None or abs(ratios[0] - r) > 1e-9 * abs(r) for r in ratios):  # type: ignore[operator]
             return None
         return f"{ratios[0]:.8g}"
 
@@ -744,6 +746,8 @@ class _Diagnosis:
         if settled is not None:
             return settled
         subject = self.judge.subject
+        if not names_in(self.tree):
+            return None  # a number is right for too much
         for words, make in variants(subject.derivation.network):
             if words not in subject.variants:
                 subject.variants[words] = _other_subject(subject, make)

@@ -21,6 +21,7 @@ from .errors import Source, SymbackpropError
 from .lower import BUILT_IN
 from .notation import Call, Element, Equation, Function, base_name, direction, groups_of, is_recurrence, within_step
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number, parse_expression
+from .trees import names_in
 from .write import Writer
 
 Tables = dict[str, np.ndarray]
@@ -83,8 +84,38 @@ def _function_tree(function: Function, order: int, functions: tuple[Function, ..
     return tree_of(Writer().expression(derivative_of(function, orders, functions)))
 
 
+class Trace:
+    """What was compared while trees were evaluated: for each place of a formula, by how much one side was above the other.
+
+    A place is the name of what was computed and the number of the comparison in it; the steps of a recurrence lie in a row.
+    """
+
+    def __init__(self) -> None:
+        self.sites: dict[tuple[str, int], list[np.ndarray]] = {}
+        self.words: dict[tuple[str, int], str] = {}
+        self._label, self._count = "", 0
+
+    def begin(self, label: str) -> None:
+        """What is compared from here on belongs to this array or side."""
+        self._label, self._count = label, 0
+
+    def add(self, margin: Any, words: str) -> None:
+        """One comparison, by how much its left side is above the right one."""
+        site = self._label, self._count
+        self._count += 1
+        self.words[site] = words
+        self.sites.setdefault(site, []).append(np.asarray(margin, dtype=float).ravel())
+
+
 class Table:
-    """Arrays by name, and how far letters run; `exact` numbers are mpmath's, at its precision when they are computed."""
+    """Arrays by name, and how far letters run; `exact` numbers are mpmath's, at its precision when they are computed.
+
+    A `trace` notes what is compared; where both sides are equal, `tie` says how the comparison ends (None: as it is written).
+    """
+
+    trace: Trace | None = None
+    tie: bool | None = None
+    beyond: Any = False  # at which places the last value stood on an element beyond its array, outside of any sum
 
     def __init__(
         self,
@@ -129,6 +160,8 @@ class Table:
 
     def _compute(self, equation: Equation, fixed: Mapping[str, int] | None = None) -> None:
         letters = tuple(i.name for i in equation.target.letters)
+        if self.trace is not None:
+            self.trace.begin(equation.name)
         value = self.value(equation_tree(equation), letters, fixed)
         if not fixed:
             shape = tuple(self.sizes[base_name(i)] for i in letters)
@@ -136,7 +169,7 @@ class Table:
             return
         at = tuple(fixed[i] if i in fixed else slice(None) for i in letters)
         axes = tuple(k for k, i in enumerate(letters) if i in fixed)
-        self.values[equation.name][at] = np.squeeze(value, axis=axes) if np.ndim(value) else value
+        self.values[equation.name][at] = np.squeeze(value, axis=axes)[()] if np.ndim(value) else value[()]
 
     # ------------------------------------------------------------------ trees
 
@@ -148,7 +181,11 @@ class Table:
         for k, i in enumerate(letters):
             own = [fixed[i]] if fixed and i in fixed else range(self._size(i))
             places[i] = np.array(own).reshape([len(own) if j == k else 1 for j in range(len(letters))])
-        found = np.asarray(_Walk(self, letters, places).value(node))
+        walk = _Walk(self, letters, places)
+        found = np.asarray(walk.value(node))
+        self.beyond = np.asarray(walk.beyond)
+        if self.beyond.ndim == len(letters):
+            self.beyond = self.beyond.reshape(self.beyond.shape[: len(free)])
         found = found.reshape(found.shape or shape)
         return found.reshape(found.shape[: len(free)])
 
@@ -211,6 +248,9 @@ class _Walk:
             case Negate(operand=operand):
                 return -self.value(operand)
             case Binary(operator=operator, left=left, right=right):
+                if operator in _TESTS:
+                    data = self.table.values.keys() & (names_in(left) | names_in(right))
+                    return self._compared(operator, self.value(left), self.value(right), bool(data))
                 return self._binary(operator, self.value(left), self.value(right))
             case Apply():
                 return self._apply(node)
@@ -256,28 +296,47 @@ class _Walk:
         return np.where(np.abs(plain - whole) < 1e-9, whole, -1).astype(int)
 
     def _binary(self, operator: str, a: Any, b: Any) -> Any:
+        # NumPy's functions: a number of mpmath first tries to make a number of an array, at length
         if operator == "+":
-            return a + b
+            return np.add(a, b)
         if operator == "-":
-            return a - b
+            return np.subtract(a, b)
         if operator == "*":
-            return a * b
+            return np.multiply(a, b)
         if operator == "/":
             return _divide(a, b) if self.table.exact else a / np.asarray(b)
         if operator == "^":
             return _power(a, b) if self.table.exact else np.asarray(a) ** b
-        return _TESTS[operator](a, b)
+        raise SymbackpropError(f"'{operator}' is no operation on numbers")
+
+    def _compared(self, operator: str, a: Any, b: Any, of_data: bool) -> Any:
+        """A comparison of values; what only counts places has no kinks."""
+        if self.table.trace is not None and of_data and operator not in ("==", "!="):
+            self.table.trace.add(a - b, operator)
+        found = _TESTS[operator](a, b)
+        if self.table.tie is not None and of_data:
+            found = np.where(np.equal(a, b), self.table.tie, found)
+        return found
+
+    def _noted(self, values: Sequence[Any], name: str) -> None:
+        """Functions with a kink compare their argument with zero, and arguments with one another."""
+        trace = self.table.trace
+        if trace is not None and name in ("abs", "sign"):
+            trace.add(values[0], name)
+        elif trace is not None and name in ("max", "min"):
+            for other in values[1:]:
+                trace.add(values[0] - other, name)
 
     def _apply(self, node: Apply) -> Any:
         name, arguments = node.name, node.arguments
         if is_reduction(node):
             return self._reduction(name, [a.name for a in arguments[:-1] if isinstance(a, Name)], arguments[-1])
         if name == "where":
-            test, then, other = (self.value(a) for a in arguments)
-            return cast(Any, np.where(np.asarray(test, dtype=bool), then, other))
+            return self._where(*arguments)
         if name == "pad":
             return self.value(arguments[0])
         values = [self.value(a) for a in arguments]
+        self._noted(values, name)
         if name in self.functions:
             return self.functions[name](values[0])
         if name == "mod":
@@ -286,6 +345,18 @@ class _Walk:
         if name in ("max", "min"):
             return functools.reduce(np.maximum if name == "max" else np.minimum, values)
         return self._call(name, values)
+
+    def _where(self, test: Node, then: Node, other: Node) -> Any:
+        """One of two values; what lies beyond an array counts only where it is taken."""
+        chosen = np.asarray(self.value(test), dtype=bool)
+        before, self.beyond = self.beyond, False
+        one = self.value(then)
+        first, self.beyond = self.beyond, False
+        two = self.value(other)
+        if first is not False or self.beyond is not False:
+            before = before | (chosen & first) | (~chosen & self.beyond)
+        self.beyond = before
+        return cast(Any, np.where(chosen, one, two))
 
     def _call(self, name: str, values: Sequence[Any]) -> Any:
         stem = name.rstrip("'")
@@ -300,6 +371,7 @@ class _Walk:
         given = [*values, *(self.table.number(v) for v in map(_fraction, function.defaults[len(values) - 1 :]))]
         given += [self.table.number(_fraction(0))] * (len(function.parameters) - len(given))
         inner = Table({}, {}, {}, functions, self.table.exact)
+        inner.trace, inner.tie = self.table.trace, self.table.tie
         own = dict(zip(function.parameters, given, strict=False))
         walk = _Walk(inner, self.letters, {})
         walk._name = lambda n: own[n] if n in own else _Walk._name(walk, n)  # type: ignore[method-assign]

@@ -24,7 +24,7 @@ import numpy as np
 from .check import Checker
 from .declare import bundled, declare
 from .errors import DataError, SymbackpropError, suggest
-from .evidence import Point, random_point
+from .evidence import Point, Setting, random_point
 from .judge import Judge, Subject
 from .notation import Derivation, Network, data_indices
 from .slips import array_cause
@@ -71,7 +71,7 @@ def verify(
     subject = checker.subject
     call = _caller(function, subject, formula is not None, tuple(wrt))
     findings: dict[str, Finding] = {}
-    generic = subject.evidence.points(one=False)
+    generic = subject.evidence.points()
     results = [call(p) for p in generic]
     for name in results[0]:
         findings[name] = _compared(subject, name, [r[name] for r in results], generic)
@@ -288,7 +288,7 @@ def _adversarial(subject: Subject) -> Iterator[tuple[str, Point]]:
     names = subject.names
     network = names.network
     if network.batch is not None and not subject.evidence.is_windowed:
-        yield "the batch holds one example", random_point(names, 7, one=True)
+        yield "the batch holds one example", random_point(names, 7, Setting(one=True))
     inputs = [a for a in network.arrays if a.role == "input" and a.name != "dout"]
     for (words, value), a in itertools.product(_EXTREMES, inputs):
         point = random_point(names, 11)
