@@ -17,13 +17,14 @@ from fractions import Fraction
 from . import maths
 from .errors import FormulaError, Source, suggest
 from .lower import BUILT_IN
-from .maths import Call, Cases, Derivative, Reduce, Symbol, Transpose, reader_for
+from .maths import COMPARISONS, Call, Cases, Derivative, Reduce, Symbol, Transpose, reader_for
 from .names import Meaning, Names, Reading
 from .notation import base_name
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
-from .trees import indicator, nodes_of, number, renamed_tree
+from .trees import indicator, names_in, nodes_of, number, put_indices, renamed_tree
 
-COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
+# Letters that may count the places of an axis whatever the network calls it.
+_COUNTERS = frozenset("ijklmnpqrstuvcdhαβμντ")
 
 
 class Misfit(FormulaError):
@@ -97,12 +98,14 @@ class Resolver:
         """The name of a letter's size; `?` for one that runs as far as what it meets."""
         return self.sizes.get(letter) or self.names.size_of.get(base_name(letter)) or self.hints.get(letter, "?")
 
-    def _letter(self, node: Node, axis: str, moved: bool = False) -> Node:
-        """An index at an axis: a letter that stands there alone learns how far it runs."""
+    def _letter(self, node: Node, axis: str, moved: bool = False, bracketed: bool = False) -> Node:
+        """An index at an axis: a letter that stands there alone learns how far it runs; any letter may stand in brackets."""
         name = self.letter_name(node)
         if name is not None and name not in self.bound and self.names.is_size(name):
             return Name(node.at, name, end=node.end)  # T-1, the last place
-        if name is not None and (name in self.bound or not self.names.is_scalar(name)):
+        if name is not None and not self._may_count(name) and not (bracketed and self._is_letter(name)):
+            raise self.error(f"'{name}' is no index: an index is a letter, a number, or a letter moved by a number", node)
+        if name is not None:
             wanted = self.names.size_of[base_name(axis)]
             if moved:
                 # within i+p a letter may run less far than the axis
@@ -118,16 +121,41 @@ class Resolver:
             return Name(node.at, name, end=node.end)
         match node:
             case Binary(operator=operator, left=left, right=right) if operator in "+-*/ ":
-                sides = [self._letter(part, axis, True) for part in (left, right)]
+                sides = [self._letter(part, axis, True, bracketed) for part in (left, right)]
                 return Binary(node.at, "*" if operator == " " else operator, *sides, end=node.end)
             case Negate(operand=operand):
-                return Negate(node.at, self._letter(operand, axis, True), end=node.end)
+                return Negate(node.at, self._letter(operand, axis, True, bracketed), end=node.end)
             case Call(head=head, arguments=arguments) if head.name in ("floor", "mod"):
-                return Apply(node.at, head.name, tuple(self._letter(a, axis, True) for a in arguments), end=node.end)
-            case Number():
+                return Apply(node.at, head.name, tuple(self._letter(a, axis, True, bracketed) for a in arguments), end=node.end)
+            case Number(value=value):
+                if not moved:
+                    self._has_place(value, axis, node)
                 return node
+            case Symbol() if any(m.name in self.names.counted for m in self.names.arrays(node, self.reading)):
+                return self.value(node).node  # data that says which row
             case _:
-                return self.value(node).node
+                raise self.error("an index is a letter, a number, or a letter moved by a number", node)
+
+    def _may_count(self, name: str) -> bool:
+        """Whether a name can be an index: a letter that is bound or declared, or a usual one that nothing else is called by."""
+        if name in self.bound or name in self.letters or base_name(name) in self.names.size_of:
+            return True
+        stem = base_name(name)
+        is_scalar = self.names.axes.get(name) == () or name in self.names.variables
+        return not is_scalar and (stem in _COUNTERS or stem[1:].isdigit())
+
+    def _is_letter(self, name: str) -> bool:
+        """Whether a name is one letter that is no array's."""
+        return len(base_name(name)) == 1 and name not in self.names.axes and name not in self.names.variables
+
+    def _has_place(self, value: Fraction, axis: str, node: Node) -> None:
+        """Notes that an axis has a place of this number, counted from 0. Raises `FormulaError` where it cannot have it."""
+        size = self.names.size_of[base_name(axis)]
+        declared = self.names.declared_size(size)
+        if value.denominator != 1 or value < -1 or (declared is not None and value >= declared):
+            message = f"there is no place {value} among {declared or size}, counted from 0"
+            raise Misfit(message, self.source.place(node.at))
+        self.least[size] = max(self.least.get(size, 0), int(value) + 1)
 
     @staticmethod
     def letter_name(node: Node) -> str | None:
@@ -177,8 +205,7 @@ class Resolver:
 
     def _binary(self, node: Binary) -> Value:
         if node.operator in COMPARISONS:
-            test = self._test(node)
-            return replace(test, node=indicator(test.node, node))  # (z > 0) as a number
+            return self._indicator(self._test(node), node)  # (z > 0) as a number
         if node.operator == "^":
             if isinstance(node.left, Symbol) and node.left.name == "e" and self.names.is_free("e"):
                 power = self.value(node.right)
@@ -190,9 +217,13 @@ class Resolver:
             return self._elementwise(node.operator, left, right, node)
         if node.operator in ("/", "⊘"):
             return self._elementwise("/", left, right, node)
+        if node.operator == "·" and len(left.axes) == len(right.axes) == 1 and self.fits(left.axes[0], right.axes[0]):
+            notes = {"inner": "· between two vectors is read as their inner product"}
+            if self.reading.choose("dot", ("elementwise", "inner"), notes) == "inner":
+                return self._matrix(replace(left, row=True), replace(right, row=False), node)
         if node.operator == "⊙" or not left.axes or not right.axes:
             return self._elementwise("*", left, right, node)
-        if node.operator == "*":
+        if node.operator in ("*", "·"):
             try:
                 return self._elementwise("*", left, right, node)
             except Misfit:
@@ -209,15 +240,62 @@ class Resolver:
 
     def _test(self, node: Node) -> Value:
         """A comparison, for every element."""
+        if isinstance(node, Binary) and node.operator == "∧":
+            parts = [self._test(part) for part in (node.left, node.right)]
+            one, other = (replace(p, node=indicator(p.node, node)) for p in parts)
+            return self._elementwise("*", one, other, node)
         if not isinstance(node, Binary) or node.operator not in COMPARISONS:
             raise self.error("a comparison belongs here, such as z > 0", node)
         left, right = (self._plain_or_letter(n) for n in (node.left, node.right))
+        if node.operator in ("==", "!=") and not all(map(self._counts_places, (left, right))):
+            return self._labelled(left, right, node)
         return self._elementwise(node.operator, left, right, node)
+
+    def _counts_places(self, value: Value) -> bool:
+        """Whether a value is a whole number by its nature: letters, sizes, numbers, and data that says which row."""
+        arrays = names_in(value.node) & self.names.axes.keys()
+        return not value.axes and arrays <= self.names.counted and not names_in(value.node) & set(self.names.variables.values())
+
+    def _labelled(self, left: Value, right: Value, node: Binary) -> Value:
+        """1[y = k] for a target that holds one-hot labels is its element k."""
+        for value, other in ((left, right), (right, left)):
+            letter = other.node
+            target = value.node
+            if (
+                isinstance(target, Item)
+                and isinstance(letter, Name)
+                and self.names.is_one_hot(target.name)
+                and len(value.axes) == 1
+                and (letter.name in self.letters or letter.name in self.bound)
+            ):
+                size = self.size(value.axes[0])
+                if not self.names.same_size(self.sizes.setdefault(letter.name, size), size):
+                    raise self.error(f"'{letter.name}' does not count the classes", node)
+                element = renamed_tree(target, {value.axes[0]: letter.name})
+                same: Node = Binary(node.at, ">", element, number(Fraction(1, 2)), end=node.end)
+                # Labels may be soft at the points that are tried: the element stands for the indicator.
+                return Value(Binary(node.at, "label", element, same, end=node.end))
+        raise self.error("values that can be any number are compared with < or >, indices with =", node)
+
+    def _indicator(self, test: Value, node: Node) -> Value:
+        """1 where a comparison holds, 0 elsewhere."""
+        if isinstance(test.node, Binary) and test.node.operator == "label":
+            return replace(test, node=test.node.left)
+        return replace(test, node=indicator(test.node, node))
+
+    def condition(self, source: Source, tree: Node) -> Node:
+        """The condition of a claim, over its letters."""
+        self.source = source
+        value = self._test(tree)
+        if value.axes:
+            raise self.error("a condition is about single values: give them indices", tree)
+        return value.node
 
     def _plain_or_letter(self, node: Node) -> Value:
         if isinstance(node, Symbol) and (name := self.letter_name(node)) is not None and self.names.is_free(name):
             known = name in self.bound or name in self.letters or name in self.sizes
-            if known or not (self.names.is_size(name) or any(self.names.arrays(node, self.reading))):
+            declared = self.names.is_size(name) or any(self.names.arrays(node, self.reading)) or name in self.names.variables
+            if known or (not declared and self._may_count(name)):
                 if name not in self.bound:
                     self.letters.setdefault(name)
                 return Value(Name(node.at, name, end=node.end))
@@ -300,7 +378,8 @@ class Resolver:
             axis = self.fresh("?")
             self.sizes[axis] = "?"
             return Value(Number(node.at, Fraction(1), end=node.end), (axis,))
-        if node.name == "𝟏" or (node.name == "I" and self.names.is_free("I")) or (node.name == "δ" and self._is_kronecker(node)):
+        is_unit = node.name == "I" and self.names.is_free("I") and not self.names.is_size("I")
+        if node.name == "𝟏" or is_unit or (node.name == "δ" and self._is_kronecker(node)):
             return self._kronecker(node)
         if node.name == "e" and self.names.is_free("e") and node.raised is not None:
             power = self.value(node.raised)
@@ -361,11 +440,10 @@ class Resolver:
     def _kronecker(self, node: Symbol) -> Value:
         inside = node.below or node.indices or ()
         if node.name == "𝟏" and node.indices and len(node.indices) == 1 and isinstance(node.indices[0], Binary):
-            made = self._test(node.indices[0])
-            return replace(made, node=indicator(made.node, node))
+            return self._indicator(self._test(node.indices[0]), node)
         if len(inside) == 1 and isinstance(inside[0], Binary):
-            test = self._test(inside[0]).node
-        elif len(inside) == 2:
+            return self._indicator(self._test(inside[0]), node)
+        if len(inside) == 2:
             letters = [self.letter_name(i) for i in inside]
             for letter in letters:
                 if letter is not None and letter not in self.bound:
@@ -402,17 +480,23 @@ class Resolver:
                 given = f"{len(node.indices)} {'index' if len(node.indices) == 1 else 'indices'}"
                 shape = f"{name}[{','.join(axes)}]" if axes else f"'{name}', a scalar"
                 raise self.error(f"'{node.name}' has {given} here but is declared as {shape}", node)
-            places = [self._letter(i, a) for i, a in zip(node.indices, axes, strict=True)]
-        elif below:
+            places = [self._letter(i, a, bracketed=True) for i, a in zip(node.indices, axes, strict=True)]
+        elif below or meaning.example is not None:
             back = {v: k for k, v in self.names.adjoints.items()}
             if turned and self.names.is_parameter(back.get(name, name)) and len(below) == 2:
                 meaning = replace(meaning, below=below[::-1])  # w_jk: to, from
             self._place_below(node, name, axes, meaning, places)
+        if meaning.example is not None and batch not in axes:
+            raise self.error(f"{name} has no axis of examples: its axes are [{','.join(axes)}]", node)
+        if self.one and batch in axes:
+            self._only_example(places[axes.index(batch)], node)
         whole: list[str] = []
         indices: list[Node] = []
         for axis, place in zip(axes, places, strict=True):
             if place is not None:
                 indices.append(place)
+            elif axis != batch and self.names.declared_size(self.names.size_of[axis]) == 1:
+                indices.append(number(0, node))  # the only place
             elif axis == batch and self.one:
                 self.letters.setdefault(axis)
                 self.sizes[axis] = self.names.size_of[axis]
@@ -428,7 +512,18 @@ class Resolver:
         if meaning.power is not None:
             power = self.value(meaning.power)
             tree = Binary(node.at, "^", tree, power.node, end=node.end)
-        return Value(tree, tuple(whole))
+        return Value(tree, tuple(whole), self.rows and self.one and len(whole) == 1)
+
+    def _only_example(self, place: Node | None, node: Node) -> None:
+        """Where one example is meant, every array is that example's, by one letter or none."""
+        if place is None:
+            return
+        settled = isinstance(place, Number) and place.value == 0 and self.example is None
+        if settled:
+            return
+        if not isinstance(place, Name) or place.name in self.bound or self.example not in (None, place.name):
+            raise self.error("several examples are named here", node)
+        self.example = place.name
 
     def _place_below(self, node: Symbol, name: str, axes: Sequence[str], meaning: Meaning, places: list[Node | None]) -> None:
         """Which axis each subscript stands at."""
@@ -456,8 +551,19 @@ class Resolver:
             raise self.error(f"'{node.name}' has {len(below)} indices here but is declared as {shape}", node)
         for k, place in zip(chosen, below, strict=True):
             # numbers in subscripts count from 1
-            shifted = Number(place.at, place.value - 1, end=place.end) if isinstance(place, Number) else place
-            places[k] = self._letter(shifted, axes[k])
+            places[k] = self._letter(self._from_zero(place), axes[k])
+
+    def _from_zero(self, place: Node) -> Node:
+        """Numbers and sizes in subscripts count from 1."""
+        first = place
+        while isinstance(first, Binary):
+            first = first.left
+        name = self.letter_name(first)
+        if isinstance(place, Number):
+            return replace(place, value=place.value - 1)
+        if name is not None and name not in self.bound and self.names.is_size(name):
+            return Binary(place.at, "-", place, number(1, place), end=place.end)
+        return place
 
     def _other_name(self, node: Symbol, name: str | None) -> Value:
         plain = name or node.name
@@ -474,7 +580,7 @@ class Resolver:
             if node.raised is not None:
                 tree = Binary(node.at, "^", tree, self.value(node.raised).node, end=node.end)
             return Value(tree)
-        if plain in ("π", "pi"):
+        if plain in ("π", "pi") and not node.below and node.layer is None and node.indices is None and not node.accent:
             return Value(Name(node.at, "pi", end=node.end))
         if name is not None and (name in self.sizes or name in self.letters):
             self.letters.setdefault(name)
@@ -519,6 +625,7 @@ class Resolver:
             assert isinstance(parameter, Symbol)
             return self._change(parameter, node)
         name = self.names.function(head)
+        self._wholly_read(head, name, node)
         if head.name in ("sum", "mean") and (node.options or len(node.arguments) == 1):
             return self._total(node)
         if head.name in ("dot", "matmul") and len(node.arguments) == 2:
@@ -534,6 +641,7 @@ class Resolver:
             if len(node.arguments) != 3:
                 raise self.error("'where' takes a condition and two values: where(z > 0, z, 0)", node)
             test, then, other = self._test(node.arguments[0]), *(self.value(a) for a in node.arguments[1:])
+            test = replace(test, node=_plain_test(test.node))
             return self._joined("where", (test, then, other), node)
         arguments = tuple(map(self.value, node.arguments))
         if head.name == "diag" and len(arguments) == 1 and len(arguments[0].axes) == 1:
@@ -541,18 +649,41 @@ class Resolver:
             other = self.fresh(axis)
             test = Binary(node.at, "==", Name(node.at, axis), Name(node.at, other), end=node.end)
             return Value(Apply(node.at, "where", (test, arguments[0].node, number(0)), end=node.end), (axis, other))
+        if head.name == "norm_1":
+            total = Value(Apply(node.at, "abs", (arguments[0].node,), end=node.end), arguments[0].axes)
+            return self._over(total, total.axes, "sum", node)
         if head.name == "norm":
             squared = Binary(node.at, "^", arguments[0].node, number(2), end=node.end)
             total = self._over(Value(squared, arguments[0].axes), arguments[0].axes, "sum", node)
             return replace(total, node=Apply(node.at, "sqrt", (total.node,), end=node.end))
         if head.name == "softmax" or (name == "softmax" and len(arguments) == 1):
-            return self._softmax(arguments[0], node)
+            return self._placed(self._softmax(arguments[0], node), head, node)
+        if head.below and name == "log":
+            base = self.value(head.below[0])
+            top, bottom = (Apply(node.at, "log", (v.node,), end=node.end) for v in (arguments[0], base))
+            return replace(arguments[0], node=Binary(node.at, "/", top, bottom, end=node.end))
         if name is None:
             name = self.names.generic(head, arguments[0].node, self.reading)
         if name is None:
             known = [*self.names.functions, *BUILT_IN]
             raise self.error(f"unknown function '{head.name}'{suggest(head.name, known)}", head)
         return self._applied(name, head.primes, arguments, node)
+
+    def _wholly_read(self, head: Symbol, name: str | None, node: Node) -> None:
+        """Refuses what hangs on a function's name and has no meaning there."""
+        plain = name is None or self.names.is_declared_function(head)
+        known = head.name in ("softmax", "log") and len(head.below) == 1
+        if (head.below and not plain and not known) or (head.primes and head.name in _WITHOUT_PRIMES) or head.accent:
+            shown = self.source.whole[head.at : head.end]
+            raise self.error(f"'{shown}' is not understood as a function", node)
+
+    def _placed(self, value: Value, head: Symbol, node: Node) -> Value:
+        """softmax_j(z): the element j."""
+        if not head.below:
+            return value
+        axis = value.axes[-1]
+        place = self._letter(self._from_zero(head.below[0]), base_name(axis))
+        return Value(put_indices(value.node, {axis: place}), value.axes[:-1], value.row)
 
     def _applied(self, name: str, primes: int, arguments: tuple[Value, ...], node: Node) -> Value:
         if name in _REWRITTEN and not primes:
@@ -586,7 +717,11 @@ class Resolver:
     def _total(self, node: Call) -> Value:
         """`np.sum(dz, axis=0)`."""
         inner = self.value(node.arguments[0])
-        axis = dict(node.options).get("axis")
+        options = dict(node.options)
+        axis = options.pop("axis", None)
+        options.pop("keepdims", None)  # an axis of one place meets any
+        if options:
+            raise self.error(f"the option '{next(iter(options))}' is not understood", next(iter(options.values())))
         axes = inner.axes
         if axis is not None:
             sign, number = (-1, axis.operand) if isinstance(axis, Negate) else (1, axis)
@@ -625,7 +760,7 @@ class Resolver:
         condition = self._test(node.condition).node if node.condition is not None else None
         tree = inner.node
         if condition is not None:
-            tree = Binary(node.at, "*", tree, indicator(condition, node), end=node.end)
+            tree = Binary(node.at, "*", tree, indicator(_plain_test(condition), node), end=node.end)
         axes = list(inner.axes)
         over: list[Name] = []
         for name, symbol in zip(names, node.letters, strict=True):
@@ -660,7 +795,10 @@ class Resolver:
             if condition is None or value is None:
                 value = inner.node
             else:
-                value = Apply(node.at, "where", (self._test(condition).node, inner.node, value), end=node.end)
+                test = self._test(condition)
+                if test.axes:
+                    raise self.error("cases are told apart by indices: write these", condition)
+                value = Apply(node.at, "where", (_plain_test(test.node), inner.node, value), end=node.end)
         assert value is not None
         return Value(value)
 
@@ -734,6 +872,11 @@ class Resolver:
         raise problem or self.error("name one array to differentiate with respect to", symbol)
 
 
+def _plain_test(test: Node) -> Node:
+    """A comparison that a choice can be made by; 1[y = k] is its label's size."""
+    return test.right if isinstance(test, Binary) and test.operator == "label" else test
+
+
 def _first_letter(node: Node) -> str | None:
     """The letter of `t-1`."""
     match node:
@@ -753,6 +896,7 @@ def _reciprocal(name: str) -> Callable[[Node], Node]:
     return made
 
 
+_WITHOUT_PRIMES = ("sum", "mean", "dot", "matmul", "outer", "multiply", "where", "diag", "norm", "norm_1", "softmax")
 _REWRITTEN: Mapping[str, Callable[[Node], Node]] = {
     "square": lambda a: Binary(a.at, "^", a, number(2), end=a.end),
     "sech": _reciprocal("cosh"),
@@ -770,35 +914,37 @@ def _mentions(node: Node, letter: str) -> bool:
 
 # ---------------------------------------------------------------------- the text of a claim
 
-_WORDS = r"(?:\\text\s*\{\s*)?(?:if|for|when|where|falls|wenn)(?:\s*\})?"
-_CONDITION = re.compile(
-    rf"(?:(?:,|;|\\q?quad|\s)\s*{_WORDS}|,|\\q?quad|(?=\())\s*(?:\\[,;!: ]\s*)*\(?\s*{_WORDS[:0]}"
-    r"([^\W\d_]'?)\s*(=|==|≠|!=|\\neq?(?![a-z])|\\not=|<|>)\s*([^\W\d_]'?)\s*\)?[\s.$]*$"
+# What a side condition begins with: words, or a space before brackets.
+_BEGINS = re.compile(
+    r"(?P<word>(?:[,;]|\\q?quad(?![a-z])|\\[,;: ]|\s|\()*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*)?"
+    r"\b(?:if|for|when|where|whenever|provided|falls|wenn)\b\s*(?:all|every)?(?:\s*\})?)"
+    r"|(?P<space>[,;]?\s*\\q?quad(?![a-z])\s*(?=\(|\[))|(?P<comma>[,;]\s*(?:\\[,;: ]|\\q?quad(?![a-z])|\s)*)"
 )
+_RELATION = re.compile(r"<|>|=|≠|≤|≥|\\(?:neq?|leq?|geq?|lt|gt|not)(?![a-zA-Z])")
+_LETTERS_ALIKE = re.compile(r"\(?\s*[^\W\d_]'?\s*(?:=|==|\\equiv)\s*[^\W\d_]'?\s*\)?\s*")
 _EQUALS = re.compile(r"(?<![<>=!:])(?:=|:=|≈|\\approx(?![a-z])|\\equiv(?![a-z])|←|\\leftarrow(?![a-z])|\\gets(?![a-z]))(?![=])")
 
 
 @dataclass(frozen=True)
 class Text:
-    """A claim cut into its sides: where each stands, whether it sets a weight (`w ← …`), and the letters it is restricted to."""
+    """A claim cut into its sides: where each stands, whether it sets a weight (`w ← …`), and the condition it holds under."""
 
     sides: tuple[Source, ...]
     sets: bool = False
-    condition: tuple[str, str, str] | None = None
+    condition: Source | None = None
 
 
 def cut(claim: str, name: str = "<claim>") -> Text:
     """The sides of a claim. Raises `FormulaError` where there is no equality or a side is empty."""
-    stop = len(claim)
-    condition: tuple[str, str, str] | None = None
-    body = claim
-    if (found := _CONDITION.search(claim)) is not None and _EQUALS.search(claim[: found.start()]):
-        sign = {"=": "==", "≠": "!=", "\\not=": "!="}.get(found[2], "!=" if found[2].startswith("\\ne") else found[2])
-        condition = found[1], sign, found[3]
-        body, stop = claim[: found.start()], found.start()
-    stop = len(re.sub(r"[\s.,;$]+$", "", body)) if body.strip() else stop
     if (opened := _unclosed(claim)) is not None:
         raise FormulaError(f"this '{claim[opened]}' is not closed", Source(name, claim).place(opened))
+    stop = len(re.sub(r"[\s.,;$]+$", "", claim)) if claim.strip() else len(claim)
+    condition = _condition(claim, stop, name)
+    if condition is not None:
+        begin, condition_source = condition
+        stop = len(re.sub(r"[\s.,;$]+$", "", claim[:begin]))
+    else:
+        condition_source = None
     cuts = [m for m in _EQUALS.finditer(claim, 0, stop) if _is_outside(claim, m.start())]
     starts, ends = [0, *(m.end() for m in cuts)], [*(m.start() for m in cuts), stop]
     sides = tuple(Source(name, claim, a, b) for a, b in zip(starts, ends, strict=True))
@@ -808,7 +954,26 @@ def cut(claim: str, name: str = "<claim>") -> Text:
     if len(sides) < 2:
         raise FormulaError("a claim is an equality, such as dL/dW = …", Source(name, claim).place(0))
     sets = bool(cuts) and cuts[0].group() in ("←", ":=", "\\leftarrow", "\\gets")
-    return Text(sides, sets, condition)
+    return Text(sides, sets, condition_source)
+
+
+def _condition(claim: str, stop: int, name: str) -> tuple[int, Source] | None:
+    """Where the side condition of a claim begins, and its text: `…, if i ≠ j`, `…\\quad (x < 0)`, `…, z > 0`."""
+    for found in _BEGINS.finditer(claim, 0, stop):
+        begin, rest = found.start(), claim[found.end() : stop]
+        outside = _is_outside(claim, begin) and any(_is_outside(claim, m.start()) for m in _EQUALS.finditer(claim, 0, begin))
+        if not outside or not found.group() or not _RELATION.search(rest):
+            continue
+        if re.search(r"[-+*/=(^_,]\s*$", claim[:begin]) or (found["word"] and re.match(r"where\(", found["word"].strip() + rest)):
+            continue  # the function where(…)
+        if found["comma"] is not None and found["word"] is None and _EQUALS.search(rest) and not _LETTERS_ALIKE.fullmatch(rest):
+            continue  # another statement, no condition
+        if found["comma"] is not None and found["word"] is None and any(
+            _is_outside(rest, m.start()) for m in _BEGINS.finditer(rest) if m.group() and m["comma"] is None
+        ):
+            continue  # the condition proper comes later
+        return begin, Source(name, claim, found.end(), stop)
+    return None
 
 
 def _unclosed(text: str) -> int | None:
@@ -834,4 +999,11 @@ def _is_outside(text: str, at: int) -> bool:
 
 def read_sides(text: Text, names: Names) -> list[Sequence[Node]]:
     """The trees of each side: one, or two where a fraction can be read in two ways."""
-    return [reader_for(s, names.known, names.is_function, names.axes) for s in text.sides]
+    return [reader_for(s, names.known, names.is_function, names.axes, names.depends) for s in text.sides]
+
+
+def read_condition(text: Text, names: Names) -> Node | None:
+    """The tree of the condition that a claim holds under."""
+    if text.condition is None:
+        return None
+    return reader_for(text.condition, names.known, names.is_function, names.axes, names.depends, condition=True)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,13 +11,13 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from .claim import Misfit, Resolver, Side, Text, Value, cut, read_sides
+from .claim import Misfit, Resolver, Side, Text, Value, cut, read_condition, read_sides
 from .cover import Sites, cover
 from .derive import derive
 from .differentiate import read_for
 from .errors import FormulaError, Source, SymbackpropError
 from .evidence import DIGITS, ROUGH, Evidence, Point, Setting, difference, given_point
-from .maths import Call, Derivative, Reduce, Symbol
+from .maths import Call, Derivative, Reduce, Symbol, nodes_below
 from .names import Names, Reading
 from .notation import Derivation
 from .parse import Binary, Name, Negate, Node, Number
@@ -117,6 +116,7 @@ class Judge:
         self.names.variables = {}
         self.names.ahead = self.ahead = not self.names.is_optimiser and self._is_update()
         self.trees = read_sides(self.text, self.names)
+        self.given_condition = read_condition(self.text, self.names)
         self.names.times = self._times()
         self.names.variables = self.variables = self._variables()
 
@@ -144,7 +144,7 @@ class Judge:
         differentiated: set[str] = set()
         symbols: list[Symbol] = []
         for side in self.trees:
-            for node in maths_nodes(side[0]):
+            for node in nodes_below(side[0]):
                 if isinstance(node, Symbol):
                     symbols.append(node)
                 elif isinstance(node, Call):
@@ -153,7 +153,7 @@ class Judge:
                     inner = {s.name for s in maths_symbols(node.of) if _is_bare(s)}
                     found |= {w.name for w in node.wrt if _is_bare(w)}
                     differentiated |= {w.name for w in node.wrt if _is_bare(w)} & inner
-        heads = {n.head for side in self.trees for n in maths_nodes(side[0]) if isinstance(n, Call)}
+        heads = {n.head for side in self.trees for n in nodes_below(side[0]) if isinstance(n, Call)}
         found = {f for f in found if not self._is_function_name(f)}
         if any(s not in heads and not (_is_bare(s) and (s.name in found or s.name in ("e", "π", "pi"))) for s in symbols):
             if any(s not in heads and s.name not in found and not self._is_function_name(s.name) for s in symbols):
@@ -225,10 +225,10 @@ class Judge:
                 if s.indices is not None and any(batch in self.names.axes[m.name] for m in self.names.arrays(s, None)):
                     return False
                 if s.name[0].isupper() and any(
-                    batch in self.names.axes[m.name] and m.name[0].islower() for m in self.names.arrays(s, None)
+                    batch in self.names.axes[m.name] and m.name[0] == s.name[0].lower() for m in self.names.arrays(s, None)
                 ):
                     return False  # X, P: the examples as rows of a matrix
-        if any(isinstance(n, Reduce) and not n.letters for side in self.trees for n in maths_nodes(side[0])):
+        if any(isinstance(n, Reduce) and not n.letters for side in self.trees for n in nodes_below(side[0])):
             return False
         return any(batch in self.names.axes.get(n, ()) for n in case.resolver.used)
 
@@ -285,7 +285,17 @@ class Judge:
                 left, right = (resolver.shape(Value(s.node, s.axes)) for s in (sides[0], side if side is not sides[0] else first))
                 raise Misfit(f"the left side is {left}, this is {right}", side.source.place(side.given.at))
             trees.append(renamed_tree(side.node, dict(zip(side.axes, first.axes, strict=False))))
-        free = list(dict.fromkeys((*(i for s in sides for i in s.letters), *first.axes)))
+        resolved: Node | None = None
+        letters = dict.fromkeys(i for s in sides for i in s.letters)
+        if self.given_condition is not None and self.text.condition is not None:
+            resolver.letters = dict(letters)
+            resolved = resolver.condition(self.text.condition, self.given_condition)
+            if more := [i for i in resolver.letters if i not in letters]:
+                raise FormulaError(
+                    f"the index '{more[0]}' of the condition is not used in the claim",
+                    self.text.condition.place(self.given_condition.at),
+                )
+        free = list(dict.fromkeys((*letters, *first.axes)))
         for i in free:
             if resolver.size(i) == "?":
                 raise FormulaError(f"it is not clear how far '{i}' runs", sides[0].source.place(sides[0].given.at))
@@ -295,14 +305,8 @@ class Judge:
             size = resolver.size(i)
             stem = self.names.letter_for(size) or i
             swap[i] = resolver.fresh(stem)
-        if self.text.condition is not None:
-            a, sign, b = self.text.condition
-            for letter in (a, b):
-                if letter not in swap:
-                    raise FormulaError(
-                        f"the index '{letter}' of the condition is not used", sides[0].source.place(sides[0].source.start)
-                    )
-            condition = Binary(0, sign, Name(0, swap[a]), Name(0, swap[b]))
+        if resolved is not None:
+            condition = renamed_tree(resolved, swap)
         return Case(
             tuple(sides),
             tuple(renamed_tree(t, swap) for t in trees),
@@ -613,18 +617,6 @@ def _is_bare(s: Symbol) -> bool:
     return not s.below and s.indices is None and s.layer is None and not s.accent
 
 
-def maths_nodes(node: Node) -> Iterator[Node]:
-    """All nodes of a tree as it was read."""
-    todo: list[Any] = [node]
-    while todo:
-        current = todo.pop()
-        if isinstance(current, Node):
-            yield current
-            todo += [getattr(current, f.name) for f in dataclasses.fields(current)]
-        elif isinstance(current, tuple):
-            todo += current
-
-
 def maths_symbols(node: Node) -> list[Symbol]:
     """The names in a tree as it was read."""
-    return [n for n in maths_nodes(node) if isinstance(n, Symbol)]
+    return [n for n in nodes_below(node) if isinstance(n, Symbol)]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from typing import Any, cast
 
 from .errors import FormulaError, Source
 from .maths_tokens import ACCENTS, FUNCTIONS, GREEK, HATTED, REDUCTIONS, STYLES, VULGAR, Piece, pieces_of
@@ -31,6 +32,7 @@ class Symbol(Node):
     raised: Node | None = None
     primes: int = 0
     indices: tuple[Node, ...] | None = None
+    bracket: str = ""  # how the layer was bracketed: "(" as code has powers, "{(" as LaTeX has layers and examples
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Cases(Node):
     """Values under conditions; the last one may hold otherwise."""
 
     branches: tuple[tuple[Node, Node | None], ...]
+
+
+COMPARISONS = ("<", ">", "<=", ">=", "==", "!=", "∧")
 
 
 def read(source: Source, known: Collection[str], tight: bool = False) -> Node:
@@ -142,11 +147,28 @@ class _Reader:
 
     def relation(self) -> Node:
         left = self.expression()
+        whole: Node | None = None
         while self.ahead("<", ">", "<=", ">=", "==", "!=", "="):
             sign = self.take().text
             right = self.expression()
-            left = Binary(left.at, "==" if sign == "=" else sign, left, right, end=self.reached)
-        return left
+            test = Binary(left.at, "==" if sign == "=" else sign, left, right, end=self.reached)
+            # 0 < z < 1 is both: a product of indicators
+            whole = test if whole is None else Binary(whole.at, "∧", whole, test, end=self.reached)
+            left = right
+        return left if whole is None else whole
+
+    def condition_whole(self) -> Node:
+        """Relations joined by `and` or commas; the whole text is consumed."""
+        node = self.relation()
+        while self.token.text in ("and", "∧", ",") and self.token.kind in ("name", "sign", "command"):
+            self.take()
+            right = self.relation()
+            node = Binary(node.at, "∧", node, right, end=self.reached)
+        if self.token.kind != "end":
+            raise self.error(f"expected the end of the condition, found {self.found()}")
+        if not isinstance(node, Binary) or node.operator not in ("∧", "<", ">", "<=", ">=", "==", "!="):
+            raise self.error("a condition is a comparison, such as z > 0", node.at)
+        return node
 
     def expression(self) -> Node:
         self.depth += 1
@@ -183,7 +205,7 @@ class _Reader:
         node = self.factor()
         top = self.differential(node) if self.ahead("/") else None
         if top is None:
-            return node
+            return self.applied(node)
         before = self.next
         self.take()
         below = self.factor()
@@ -193,14 +215,32 @@ class _Reader:
             below = Binary(below.at, " ", below, more, end=more.end)
             bottom = self.differentials(below)
         if bottom:
-            return self.quotient(node, below)
+            return self.applied(self.quotient(node, below))
         self.next = before
         return node
+
+    def applied(self, node: Node) -> Node:
+        """∂/∂v applies to all that follows."""
+        if not (isinstance(node, Derivative) and isinstance(node.of, Number) and node.of.end < 0):
+            return node
+        if self.ahead("*", "·"):
+            self.take()
+        if not self.begins_factor():
+            raise self.error("a derivative needs something to differentiate: ∂/∂v z", node.at)
+        rest = self.derived()
+        while self.begins_factor() or self.ahead("*", "/", "·"):
+            if self.ahead("/"):
+                self.take()
+                rest = self.quotient(rest, self.signed_factor())
+            else:
+                sign = self.take().text if self.ahead("*", "·") else " "
+                rest = self.times(rest, sign, self.factor())
+        return replace(node, of=rest, end=rest.end)
 
     def segment(self) -> Node:
         result = self.derived()
         while True:
-            if self.ahead("*", "/", "@"):
+            if self.ahead("*", "/", "@", "·"):
                 sign = self.take().text
                 other = self.signed_factor()
                 self.is_flat |= sign == "/" and self.begins_factor()
@@ -222,18 +262,6 @@ class _Reader:
         return self.derived()
 
     def times(self, left: Node, sign: str, right: Node) -> Node:
-        if isinstance(left, Derivative) and isinstance(left.of, Number) and left.of.end < 0:
-            # ∂/∂v applies to all that follows
-            rest = right
-            while self.begins_factor() or self.ahead("*", "/"):
-                if self.ahead("*"):
-                    self.take()
-                if self.ahead("/"):
-                    self.take()
-                    rest = self.quotient(rest, self.signed_factor())
-                else:
-                    rest = self.times(rest, " ", self.factor())
-            return replace(left, of=rest, end=rest.end)
         return Binary(left.at, sign, left, right, end=right.end)
 
     def quotient(self, above: Node, below: Node) -> Node:
@@ -266,7 +294,7 @@ class _Reader:
             case Binary(operator=" ", left=Symbol(name="d", below=(), layer=None, indices=None) as d, right=right):
                 order = int(d.raised.value) if isinstance(d.raised, Number) else 1
                 return [self._with_power(Differential(node.at, right, order, end=node.end))]
-            case Binary(operator=" " | "*", left=left, right=right):
+            case Binary(operator=" " | "*" | "·", left=left, right=right):
                 first, second = self.differentials(left), self.differentials(right)
                 return [*first, *second] if first and second else []
             case Symbol(name="d", below=(), layer=None, indices=None, primes=0):
@@ -313,7 +341,7 @@ class _Reader:
         start = self.token.at
         node = self.primary()
         while True:
-            if self.ahead("^"):
+            if self.ahead("^", "**"):
                 node = self.superscript(node)
             elif self.ahead(".T") or (self.ahead("'") and isinstance(node, Transpose)):
                 self.take()
@@ -429,10 +457,12 @@ class _Reader:
                 self.bars -= 1
                 self.expect(token.text, "to close the bars")
                 head = Symbol(token.at, "abs" if token.text == "|" else "norm")
-                node: Node = Call(token.at, head, (inside,), end=self.reached)
                 if token.text == "‖" and self.ahead("_"):
-                    self.scripts_below()  # which norm: the Euclidean one unless a 1 stands there
-                return node
+                    _, kind = self.scripts_below()
+                    if kind not in ("1", "2", "F"):
+                        raise self.error(f"the norm with '{kind}' is not understood; 1, 2 and F are", self.reached - 1)
+                    head = replace(head, name="norm_1" if kind == "1" else "norm")
+                return Call(token.at, head, (inside,), end=self.reached)
             case "⌊":
                 inside = self.expression()
                 self.expect("⌋", "to close the bracket")
@@ -726,6 +756,18 @@ class _Reader:
         if self.ahead("(") and (is_function or symbol.name in ("sum", "mean", "prod", "where", "pad", "logsumexp", "dot", "d")):
             self.take()
             return self.finished_call(symbol)
+        if self.ahead("(") and symbol.name in ("𝟏", "I") and symbol.name not in self.known_arrays and not symbol.below:
+            before = self.next, list(self.pieces)
+            self.take()
+            inside = self.relation()
+            if isinstance(inside, Binary) and inside.operator in COMPARISONS and self.ahead(")"):
+                self.take()
+                return replace(symbol, name="𝟏", indices=(inside,), end=self.reached)
+            self.next, self.pieces = before
+            if symbol.name == "𝟏":
+                raise self.error("an indicator holds a condition: 1[y = k]")
+        if self.ahead("(") and not is_function and self.token.at == self.reached and self._takes_arguments(symbol):
+            return replace(symbol, end=self.reached)
         if self.ahead("(") and symbol.name in ("J", "L", "C", "E", "ℓ") and symbol.name not in self.known and not symbol.below:
             self.take()
             self.listed(")")  # what the loss is a function of
@@ -736,6 +778,22 @@ class _Reader:
             node: Node = Call(symbol.at, replace(symbol, raised=None), (argument,), end=self.reached)
             return Binary(symbol.at, "^", node, raised, end=self.reached) if raised is not None else node
         return symbol
+
+    def _takes_arguments(self, symbol: Symbol) -> bool:
+        """Takes the brackets of `f(x)` where f is an array that is computed from x: what it is a function of."""
+        before = self.next, list(self.pieces), self.depth, self.bars
+        self.take()
+        try:
+            items = self.listed(")")
+        except FormulaError:
+            items = ()
+        bare = all(isinstance(i, Symbol) and i.indices is None for i in items)
+        if items and bare and self.depends is not None and self.depends(symbol, items):
+            return True
+        self.next, self.pieces, self.depth, self.bars = before
+        return False
+
+    depends: Callable[[Symbol, Sequence[Node]], bool] | None = None  # whether an array is computed from others
 
     def finished_call(self, symbol: Symbol) -> Node:
         arguments: list[Node] = []
@@ -757,13 +815,10 @@ class _Reader:
         if symbol.name in ("sum", "mean", "prod", "max", "min") and len(arguments) > 1 and not options:
             letters = arguments[:-1]
             if all(isinstance(a, Symbol) for a in letters) and (
-                symbol.name not in ("max", "min") or all(self.is_letter(a) for a in letters)  # type: ignore[arg-type]
+                symbol.name not in ("max", "min") or all(_counts(arguments[-1], a.name) for a in letters)  # type: ignore[attr-defined]
             ):
                 node = Reduce(symbol.at, symbol.name, tuple(letters), arguments[-1], end=self.reached)  # type: ignore[arg-type]
         return Binary(symbol.at, "^", node, raised, end=self.reached) if raised is not None else node
-
-    def is_letter(self, symbol: Symbol) -> bool:
-        return symbol.indices is None and not symbol.below and symbol.name not in self.known_arrays
 
     known_arrays: Collection[str] = ()
 
@@ -850,12 +905,12 @@ class _Reader:
             return replace(symbol, primes=symbol.primes + 1)
         if self.ahead("*"):
             self.take()
-            return symbol
+            return replace(symbol, accent="star")
         if self.ahead("(", "["):
             opening = self.take().text
             inner = self.expression()
             self.expect(")" if opening == "(" else "]", "to close the bracket")
-            return replace(symbol, layer=inner)
+            return replace(symbol, layer=inner, bracket=opening)
         if not self.ahead("{"):
             if self.token.kind == "number":
                 token = self.take()
@@ -900,7 +955,7 @@ class _Reader:
             symbol = replace(symbol, primes=symbol.primes + 1)
         if self.ahead("}"):
             self.take()
-            return replace(symbol, layer=inner)
+            return replace(symbol, layer=inner, bracket="{" + opening)
         if self.ahead("⊤") or (self.token.kind == "name" and self.token.text == "T"):
             # W^{(2)T}: the layer here, the transpose as an exponent of its own
             piece = self.take()
@@ -966,6 +1021,28 @@ class _Reader:
         return Reduce(at, kind, letters, body, condition, tally, end=self.reached)
 
 
+def _counts(node: Node, letter: str) -> bool:
+    """Whether a letter is an index in a tree."""
+    for inner in nodes_below(node):
+        if isinstance(inner, Symbol):
+            for i in (*inner.below, *(inner.indices or ())):
+                if any(isinstance(s, Symbol) and s.name == letter for s in nodes_below(i)):
+                    return True
+    return False
+
+
+def nodes_below(node: Node) -> Iterator[Node]:
+    """All nodes of a tree as it was read, the tree itself first."""
+    todo: list[Any] = [node]
+    while todo:
+        current = todo.pop()
+        if isinstance(current, Node):
+            yield current
+            todo += [getattr(current, f.name) for f in fields(current)]
+        elif isinstance(current, tuple):
+            todo += cast("tuple[Any, ...]", current)
+
+
 def _letter(text: str, at: int, end: int) -> Symbol:
     stem = text.rstrip("'")
     return Symbol(at, stem, primes=len(text) - len(stem), end=end)
@@ -983,14 +1060,22 @@ def _moved(node: Node, at: int) -> Node:
 
 
 def reader_for(
-    source: Source, known: Collection[str], is_function: Callable[[Symbol], bool], arrays: Collection[str]
+    source: Source,
+    known: Collection[str],
+    is_function: Callable[[Symbol], bool],
+    arrays: Collection[str],
+    depends: Callable[[Symbol, Sequence[Node]], bool],
+    condition: bool = False,
 ) -> Sequence[Node]:
-    """The readings of a text: one, or two where a fraction typed flat can be read in two ways."""
+    """The readings of a text: one, or two where a fraction typed flat can be read in two ways; of a `condition` always one."""
     trees: list[Node] = []
     for tight in (False, True):
         reader = _Reader(source, known, tight)
         reader.callable = is_function
         reader.known_arrays = arrays
+        reader.depends = depends
+        if condition:
+            return [reader.condition_whole()]
         node = reader.expression()
         if reader.token.kind != "end":
             raise reader.error(f"expected an operator or the end, found {reader.found()}")

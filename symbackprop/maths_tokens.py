@@ -24,12 +24,14 @@ _SIGNS = {
     "nabla": "∇",
     "sum": "∑",
     "prod": "∏",
-    "cdot": "*",
+    "cdot": "·",
     "times": "*",
     "ast": "*",
     "odot": "⊙",
     "circ": "⊙",
     "oslash": "⊘",
+    "wedge": "∧",
+    "land": "∧",
     "neq": "!=",
     "ne": "!=",
     "le": "<=",
@@ -59,10 +61,10 @@ _SIGNS = {
     "dots": "…",
 }
 _UNICODE = {
+    "||": "‖",
     "−": "-",
     "–": "-",
-    "·": "*",
-    "⋅": "*",
+    "⋅": "·",
     "×": "*",
     "∗": "*",
     "⁄": "/",
@@ -106,7 +108,6 @@ _IGNORED = {
         "biggr",
         "Biggl",
         "Biggr",
-        "hspace",
     ],
     " ",
     ">",
@@ -166,11 +167,12 @@ _SPECIAL = "⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱᵀ₀-₉₊₋ᵢⱼₖₗₘₙ
 _LETTER = rf"(?:(?![{_SPECIAL}])[^\W\d_])"
 _TOKEN = re.compile(
     r"(?P<space>\s+|\$|~)"
+    r"|(?P<aside>\\(?:hspace|vspace|label|tag)\*?\s*\{[^{}]*\})"
     r"|(?P<command>\\(?:[A-Za-z]+\*?|.))"
     r"|(?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     rf"|(?P<name>{_LETTER}(?:{_LETTER}|[0-9]|_(?={_LETTER}|[0-9]))*)"
     r"|(?P<raised>[⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱ]+)|(?P<lowered>[₀-₉₊₋ᵢⱼₖₗₘₙₜₚₕₓₐₑₒᵣₛᵤᵥ]+)"
-    r"|(?P<sign>\*\*|==|<=|>=|!=|\.\*|\.(?:T|sum|mean|dot|transpose)\b|:=|[½⅓¼⅔ᵀ𝟏]|[^\w\s]|_)"
+    r"|(?P<sign>\*\*|\|\||==|<=|>=|!=|\.\*|\.(?:T|sum|mean|dot|transpose)\b|:=|[½⅓¼⅔ᵀ𝟏]|[^\w\s]|_)"
 )
 
 
@@ -211,7 +213,7 @@ def pieces_of(source: Source) -> Iterator[Piece]:
         elif word == "ᵀ":
             yield from (Piece("sign", "^", at, at), Piece("sign", "⊤", at, end))
         elif kind == "sign":
-            yield Piece("sign", {"**": "^", ".*": "⊙"}.get(word) or _UNICODE.get(word, word), at, end)
+            yield Piece("sign", {".*": "⊙"}.get(word) or _UNICODE.get(word, word), at, end)
         at = end
 
 

@@ -7,7 +7,7 @@ respect to z2. Declared names always come first. What is not understood is refus
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
@@ -31,6 +31,7 @@ from .notation import (
     Network,
     Term,
     base_name,
+    data_indices,
     elements_of,
     index,
     is_index,
@@ -199,7 +200,34 @@ class Names:
         """Whether δ with this many subscripts is an array of the network rather than the Kronecker symbol."""
         return any(n in self.axes for n in ("δ", "delta"))
 
+    def depends(self, symbol: Symbol, on: Sequence[Node]) -> bool:
+        """Whether a symbol is an array that is computed from all of these: `f(x)` is f as a function of x."""
+        own = [m.name for m in self.arrays(symbol, None)][:1]
+        if not own or symbol.indices is not None:
+            return False
+        return all(
+            isinstance(s, Symbol) and any(m.name != own[0] and self._reaches(m.name, own[0]) for m in self.arrays(s, None))
+            for s in on
+        )
+
+    @cached_property
+    def counted(self) -> frozenset[str]:
+        """The arrays that hold whole numbers: which row, which class."""
+        return frozenset(data_indices(self.network.equations))
+
+    def is_one_hot(self, name: str) -> bool:
+        """Whether an array holds labels, one of them 1 and the others 0."""
+        return self.network.labels == "one-hot" and any(a.name == name and a.role == "target" for a in self.network.arrays)
+
+    def is_declared_function(self, symbol: Symbol) -> bool:
+        """Whether a symbol, with all that hangs on it, is a function that the network declares."""
+        return self._declared_function(symbol) is not None
+
     # ------------------------------------------------------------------ sizes
+
+    def declared_size(self, size: str) -> int | None:
+        """The number that a size is declared to be."""
+        return self._counts.get(size)
 
     def same_size(self, one: str, other: str) -> bool:
         """Whether two sizes are one."""
@@ -285,11 +313,27 @@ class Names:
         if symbol.name in self.variables and not symbol.below and symbol.indices is None:
             return
         seen: set[tuple[str, tuple[Node, ...], bool]] = set()
-        for meaning in self._arrays(symbol, reading):
+        for meaning in self._by_brackets(symbol, reading):
             key = (meaning.name, meaning.below, meaning.power is None)
             if key not in seen:
                 seen.add(key)
                 yield meaning
+
+    def _by_brackets(self, s: Symbol, reading: Reading | None) -> Iterator[Meaning]:
+        """What a symbol may mean where its superscript stands in brackets: z**(2) and z^(2) are powers, W^{(2)} is a layer first."""
+        if s.layer is None or not s.bracket.endswith("("):
+            yield from self._arrays(s, reading)
+            return
+        power = replace(s, layer=None, bracket="", raised=None)
+        powers = [replace(m, power=s.layer) for m in self._arrays(power, reading) if m.power is None]
+        layers = [m for m in self._arrays(s, reading) if m.example is None or self.network.batch in self.axes[m.name]]
+        layers = [m for m in layers if m.example is None or isinstance(m.example, (Symbol, Number))]
+        if s.bracket == "(" and powers:
+            yield from powers
+        elif layers:
+            yield from layers
+        else:
+            yield from powers
 
     def state_of(self, s: Symbol) -> tuple[str, int] | None:
         """The state of an optimiser that a symbol names, and the time that it speaks of; 0 where it names none."""
@@ -305,7 +349,7 @@ class Names:
         found = self.state_of(s)
         if found is not None:
             base, offset = found
-            power = s.raised if s.below_text or s.layer is not None else None
+            power = s.raised if s.below_text or s.layer is not None or not _plain(s.raised) else None
             times = self.times.get(base, ())
             after = offset == max(times, default=0) and (len(times) > 1 or offset >= 0)
             if s.name == self.updated and not self.is_first:
@@ -322,6 +366,11 @@ class Names:
         if self.is_optimiser:
             yield from self._states(s)
             return
+        if s.accent and (own := next((n for n in self._accented(s) if self._has(n)), None)) is not None:
+            yield from self._by_base(replace(s, accent=""), own, self.layer_number(s.layer, reading), None, reading)
+            return
+        if s.accent == "star":
+            return
         if s.accent == "tilde":
             # \\tilde c is c_tilde, in an LSTM the candidate g; never c itself
             plain = replace(s, accent="")
@@ -337,13 +386,21 @@ class Names:
         number = self.layer_number(s.layer, reading)
         example = s.layer if s.layer is not None and number is None else None
         for base in self._spellings(s.name):
-            yield from self._by_base(s, base, number, example, reading)
+            found = list(self._by_base(s, base, number, example, reading))
+            yield from found
+            if found:
+                break  # E is e only where no E is declared
         if s.name[0] == "d" and len(s.name) > 1:
             inner = replace(s, name=s.name[1:])
             for meaning in self._arrays(inner, reading):
                 if (adjoint := self.adjoint(meaning.name)) is not None:
                     yield replace(meaning, name=adjoint)
         yield from self._synonyms(s, number, example, reading)
+
+    def _accented(self, s: Symbol) -> Iterator[str]:
+        """The names that an accented symbol may be declared under: \\bar x is x_bar or xbar."""
+        for base in self._spellings(s.name):
+            yield from (f"{base}_{s.accent}", f"{base}{s.accent}", f"{s.accent}_{base}")
 
     def _spellings(self, name: str) -> list[str]:
         found = [name]
@@ -369,7 +426,8 @@ class Names:
             return
         for count in range(len(below), 0, -1):
             own = text if count == len(below) else "".join(map(_script, below[:count]))
-            for name in (f"{base}_{own}", f"{base}{own}"):
+            spelled = "".join(GREEK_NAMES.get(c, c) for c in own)
+            for name in dict.fromkeys((f"{base}_{own}", f"{base}{own}", f"{base}_{spelled}", f"{base}{spelled}")):
                 if own and self._has(name + primes):
                     yield Meaning(self._own(name + primes), below[count:], example, s.raised)
         raised = self.layer_number(s.raised, reading) if s.raised is not None else None

@@ -95,12 +95,12 @@ _TOKEN = re.compile(
     r"(?P<space>[ \t\r\n]+|\#[^\n]*)"
     r"|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[^\W\d]\w*'*)"
-    r"|(?P<sign>\*\*|->|→|<=|>=|==|!=|[-+*/^()\[\],=<>])"
+    r"|(?P<sign>\*\*|->|→|<=|>=|==|!=|[-+*/^()\[\],=<>≤≥≠])"
 )
 _BINDING = {"<": 1, ">": 1, "<=": 1, ">=": 1, "==": 1, "!=": 1, "+": 2, "-": 2, "*": 3, "/": 3, "^": 5}
 _MINUS = 4
 # What people paste from a page or a paper.
-_SAME = str.maketrans({"−": "-", "·": "*", "×": "*", "∗": "*", "⁄": "/", "≤": "<", "≥": ">", "′": "'", "’": "'"})
+_SAME = str.maketrans({"−": "-", "·": "*", "×": "*", "∗": "*", "⁄": "/", "′": "'", "’": "'"})
 
 
 def tokens(source: Source) -> Iterator[Token]:
@@ -117,7 +117,7 @@ def tokens(source: Source) -> Iterator[Token]:
             kind = match.lastgroup or ""
             if kind == "name" and len(match.group()) > 64:
                 raise FormulaError("a name has at most 64 characters", source.place(at))
-            yield Token(kind, {"**": "^", "→": "->"}.get(match.group(), match.group()), at)
+            yield Token(kind, {"**": "^", "→": "->", "≤": "<=", "≥": ">=", "≠": "!="}.get(match.group(), match.group()), at)
         at = match.end()
 
 

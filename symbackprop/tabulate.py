@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, cast
 
@@ -175,7 +175,7 @@ class Table:
 
     def value(self, node: Node, free: Sequence[str], fixed: Mapping[str, int] | None = None) -> np.ndarray:
         """The values of a tree with an axis for each free letter, of length 1 where it does not depend on it."""
-        letters = [*free, *(i for i in _bound(node) if i not in free)]
+        letters = [*free, *(i for i in _bound(node, self.values) if i not in free)]
         shape = [1] * len(letters)
         places: dict[str, np.ndarray] = {}
         for k, i in enumerate(letters):
@@ -199,7 +199,7 @@ class Table:
         return mpmath.mpf(value.numerator) / value.denominator if self.exact else value.numerator / value.denominator
 
 
-def _bound(node: Node) -> list[str]:
+def _bound(node: Node, arrays: Collection[str]) -> list[str]:
     """The letters that reductions within a tree run over."""
     found: dict[str, None] = {}
     todo = [node]
@@ -207,7 +207,7 @@ def _bound(node: Node) -> list[str]:
         current = todo.pop()
         match current:
             case Apply(arguments=arguments):
-                if is_reduction(current):
+                if is_reduction(current, arrays):
                     found |= dict.fromkeys(a.name for a in arguments[:-1] if isinstance(a, Name))
                 todo += arguments
             case Negate(operand=operand):
@@ -221,12 +221,12 @@ def _bound(node: Node) -> list[str]:
     return list(found)
 
 
-def is_reduction(node: Node) -> bool:
-    """Whether a resolved tree is a sum, a mean, … over letters."""
+def is_reduction(node: Node, arrays: Collection[str]) -> bool:
+    """Whether a resolved tree is a sum, a mean, … over letters; `max(a, b)` of two scalar arrays is none."""
     if not isinstance(node, Apply) or len(node.arguments) < 2:
         return False
     return node.name in ("sum", "mean", "greatest", "argmax", "prod") or (
-        node.name == "max" and all(isinstance(a, Name) for a in node.arguments[:-1])
+        node.name == "max" and all(isinstance(a, Name) and a.name not in arrays for a in node.arguments[:-1])
     )
 
 
@@ -329,7 +329,7 @@ class _Walk:
 
     def _apply(self, node: Apply) -> Any:
         name, arguments = node.name, node.arguments
-        if is_reduction(node):
+        if is_reduction(node, self.table.values):
             return self._reduction(name, [a.name for a in arguments[:-1] if isinstance(a, Name)], arguments[-1])
         if name == "where":
             return self._where(*arguments)
