@@ -24,7 +24,7 @@ from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .trees import indicator, names_in, nodes_of, number, put_indices, renamed_tree
 
 # Letters that may count the places of an axis whatever the network calls it.
-_COUNTERS = frozenset("ijklmnpqrstuvcdhαβμντ")
+_COUNTERS = frozenset("abcdhijklmnpqrstuvαβμντ")
 
 
 class Misfit(FormulaError):
@@ -69,6 +69,7 @@ class Resolver:
         self.example: str | None = None  # the letter of the one example
         self.one = reading.chosen.get("examples") == "one"
         self.rows = reading.chosen.get("vectors") == "rows"
+        self.mixed = False  # whether the claim has both ∂ and d
         self.turned = names.turned(reading.chosen)
         self.source = Source("<claim>", "")
 
@@ -207,7 +208,7 @@ class Resolver:
         if node.operator in COMPARISONS:
             return self._indicator(self._test(node), node)  # (z > 0) as a number
         if node.operator == "^":
-            if isinstance(node.left, Symbol) and node.left.name == "e" and self.names.is_free("e"):
+            if isinstance(node.left, Symbol) and self._is_euler(node.left):
                 power = self.value(node.right)
                 return replace(power, node=Apply(node.at, "exp", (power.node,), end=node.end))
             base, exponent = self.value(node.left), self.value(node.right)
@@ -247,7 +248,8 @@ class Resolver:
         if not isinstance(node, Binary) or node.operator not in COMPARISONS:
             raise self.error("a comparison belongs here, such as z > 0", node)
         left, right = (self._plain_or_letter(n) for n in (node.left, node.right))
-        if node.operator in ("==", "!=") and not all(map(self._counts_places, (left, right))):
+        extreme = any(names_in(v.node) & self.names.extremes for v in (left, right))
+        if node.operator in ("==", "!=") and not extreme and not all(map(self._counts_places, (left, right))):
             return self._labelled(left, right, node)
         return self._elementwise(node.operator, left, right, node)
 
@@ -381,7 +383,7 @@ class Resolver:
         is_unit = node.name == "I" and self.names.is_free("I") and not self.names.is_size("I")
         if node.name == "𝟏" or is_unit or (node.name == "δ" and self._is_kronecker(node)):
             return self._kronecker(node)
-        if node.name == "e" and self.names.is_free("e") and node.raised is not None:
+        if node.raised is not None and self._is_euler(node):
             power = self.value(node.raised)
             return replace(power, node=Apply(node.at, "exp", (power.node,), end=node.end))
         if (update := self._update(node)) is not None:
@@ -403,6 +405,8 @@ class Resolver:
     def _likeliest(self, node: Symbol) -> list[Meaning]:
         """What a symbol may mean, first what fits the letters whose range is known; other readings are on record."""
         found = list(self.names.arrays(node, self.reading))
+        if exact := [m for m in found if self.names.is_exact(node, m)]:
+            return exact[:1]
         if len(found) < 2:
             return found
         fits = [self._conflicts(m) for m in found]
@@ -427,6 +431,15 @@ class Resolver:
             for i, a in zip(letters, own, strict=True)
             if i is not None
         )
+
+    def _is_euler(self, node: Symbol) -> bool:
+        """Whether e, here with an exponent, is Euler's number; where an array is called so, both are tried."""
+        if node.name != "e" or node.below or node.indices is not None or node.layer is not None or node.accent:
+            return False
+        if self.names.is_free("e"):
+            return True
+        ways = ("array", "number") if self.names.axes.get("e") == () else ("number", "array")
+        return self.reading.choose("e", ways, {"number": "e is read as Euler's number"}) == "number"
 
     def _is_kronecker(self, node: Symbol) -> bool:
         return (
@@ -808,7 +821,12 @@ class Resolver:
         of, (first, *more) = node.of, node.wrt
         if self.names.is_optimiser and isinstance(of, Symbol) and self.names.is_loss(of):
             return Value(Name(node.at, "g", end=node.end))
+        if node.partial and self.mixed and not more:
+            notes = {"direct": "∂ is read with all other arguments held fixed, d as the whole derivative"}
+            if self.reading.choose("partial", ("total", "direct"), notes) == "direct":
+                return self._direct(of, first, node)
         if isinstance(of, Symbol) and self.names.is_loss(of):
+            self._of_one(of)
             return self._by(self._adjoint(first, node), more, node)
         if more:
             inner = Derivative(node.at, of, node.wrt[:-1], end=node.end)
@@ -817,6 +835,23 @@ class Resolver:
         if variable is not None and variable in self.names.variables:
             return self._by_variable(self.value(of), self.names.variables[variable], node)
         return self._by(self.value(of), [first], node)
+
+    def _of_one(self, loss: Symbol) -> None:
+        """L_i is the loss of one example."""
+        if not loss.below or loss.below_text in ("total", "tot"):
+            return
+        if self.network.batch is not None and not self.one:
+            raise self.error(f"{loss.name}_{loss.below_text} is the loss of one example", loss)
+        self.reading.notes["loss"] = f"{loss.name}_{loss.below_text} is read as the loss" + (" of one example" if self.one else "")
+
+    def _direct(self, of: Node, wrt: Symbol, node: Node) -> Value:
+        """∂f/∂x by the places at which x stands in the formula of f itself."""
+        value, target = self.value(of), self.value(wrt)
+        element = target.node
+        if not isinstance(element, (Item, Name)) or element.name not in self.names.axes or value.axes or target.axes:
+            raise self.error("a partial derivative beside a whole one is read for single values: give them indices", node)
+        indices = element.indices if isinstance(element, Item) else ()
+        return Value(self.names.direct(value.node, Item(element.at, element.name, indices), node, self))
 
     def _by(self, value: Value, wrt: Sequence[Symbol], node: Node) -> Value:
         for symbol in wrt:
@@ -828,7 +863,7 @@ class Resolver:
                 element = Item(element.at, element.name, (), end=element.end)
             batch = self.names.network.batch
             shared = [(a, b) for a in value.axes for b in target.axes if base_name(a) == base_name(b) == batch]
-            if shared:
+            if shared and self.names.are_apart(names_in(value.node), element.name):
                 # the examples stand once: each has a derivative of its own
                 a, b = shared[0]
                 element = replace(element, indices=tuple(renamed_tree(i, {b: a}) for i in element.indices))
@@ -916,9 +951,9 @@ def _mentions(node: Node, letter: str) -> bool:
 
 # What a side condition begins with: words, or a space before brackets.
 _BEGINS = re.compile(
-    r"(?P<word>(?:[,;]|\\q?quad(?![a-z])|\\[,;: ]|\s|\()*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*)?"
+    r"(?P<word>(?:(?<!\\)[,;]|\\q?quad(?![a-z])|\\[,;: ]|\s|\()*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*)?"
     r"\b(?:if|for|when|where|whenever|provided|falls|wenn)\b\s*(?:all|every)?(?:\s*\})?)"
-    r"|(?P<space>[,;]?\s*\\q?quad(?![a-z])\s*(?=\(|\[))|(?P<comma>[,;]\s*(?:\\[,;: ]|\\q?quad(?![a-z])|\s)*)"
+    r"|(?P<space>(?<!\\)[,;]?\s*\\q?quad(?![a-z])\s*(?=\(|\[))|(?P<comma>(?<!\\)[,;]\s*(?:\\[,;: ]|\\q?quad(?![a-z])|\s)*)"
 )
 _RELATION = re.compile(r"<|>|=|≠|≤|≥|\\(?:neq?|leq?|geq?|lt|gt|not)(?![a-zA-Z])")
 _LETTERS_ALIKE = re.compile(r"\(?\s*[^\W\d_]'?\s*(?:=|==|\\equiv)\s*[^\W\d_]'?\s*\)?\s*")
@@ -962,7 +997,7 @@ def _condition(claim: str, stop: int, name: str) -> tuple[int, Source] | None:
     for found in _BEGINS.finditer(claim, 0, stop):
         begin, rest = found.start(), claim[found.end() : stop]
         outside = _is_outside(claim, begin) and any(_is_outside(claim, m.start()) for m in _EQUALS.finditer(claim, 0, begin))
-        if not outside or not found.group() or not _RELATION.search(rest):
+        if not outside or not found.group() or not _is_relation(rest):
             continue
         if re.search(r"[-+*/=(^_,]\s*$", claim[:begin]) or (found["word"] and re.match(r"where\(", found["word"].strip() + rest)):
             continue  # the function where(…)
@@ -974,6 +1009,12 @@ def _condition(claim: str, stop: int, name: str) -> tuple[int, Source] | None:
             continue  # the condition proper comes later
         return begin, Source(name, claim, found.end(), stop)
     return None
+
+
+def _is_relation(text: str) -> bool:
+    """Whether a text compares something outside of brackets, but for those around the whole."""
+    text = re.sub(r"^[\s$]*\\?(?:left)?[(\[](.*)(?:\\right)?[)\]][\s.$]*$", r"\1", text, flags=re.DOTALL)
+    return any(_is_outside(text, m.start()) for m in _RELATION.finditer(text))
 
 
 def _unclosed(text: str) -> int | None:

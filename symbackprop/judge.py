@@ -20,7 +20,7 @@ from .evidence import DIGITS, ROUGH, Evidence, Point, Setting, difference, given
 from .maths import Call, Derivative, Reduce, Symbol, nodes_below
 from .names import Names, Reading
 from .notation import Derivation
-from .parse import Binary, Name, Negate, Node, Number
+from .parse import Apply, Name, Negate, Node, Number
 from .tabulate import Trace
 from .trees import names_in, nodes_of, renamed_tree
 
@@ -116,6 +116,8 @@ class Judge:
         self.names.variables = {}
         self.names.ahead = self.ahead = not self.names.is_optimiser and self._is_update()
         self.trees = read_sides(self.text, self.names)
+        kinds = {n.partial for t in self.trees for n in nodes_below(t[0]) if isinstance(n, Derivative)}
+        self.mixed = len(kinds) == 2  # both ∂ and d
         self.given_condition = read_condition(self.text, self.names)
         self.names.times = self._times()
         self.names.variables = self.variables = self._variables()
@@ -248,6 +250,7 @@ class Judge:
         """The sides in one reading, from other trees than those of the text where these are given."""
         self.names.independent.clear()
         resolver = Resolver(self.names, reading)
+        resolver.mixed = self.mixed
         tight = reading.chosen.get("fraction") == "tight"
         sources = self.text.sides if sides is None else [self.text.sides[k] for k in sides]
         return self._resolved_sides(resolver, reading, tight, sources, all_trees)
@@ -489,19 +492,22 @@ class Judge:
         first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
         notes: list[str] = []
         for k in range(len(case.trees) - 1):
-            close, values, kink = self._close(case, k, point)
+            close, values, kink = self._close(case, k, point, exact=True)
             notes += [kink] if kink else []
             right.append(close)
             if not close and first is None:
                 first = k, point, (), *values
         return Outcome(replace(case, notes=(*case.notes, *notes)), tuple(right), first)
 
-    def _close(self, case: Case, k: int, point: Point) -> tuple[bool, tuple[Any, Any], str]:
-        """Whether two sides of which one is a number agree, with their values; at a kink any subgradient will do."""
+    def _close(self, case: Case, k: int, point: Point, exact: bool = False) -> tuple[bool, tuple[Any, Any], str]:
+        """Whether two sides of which one is a number agree, with their values; at a kink any subgradient will do.
+
+        What is computed from numbers is `exact`, or a product of printed ones that may be as far off as these.
+        """
         pair = case.trees[k], case.trees[k + 1]
         sides = case.sides[k], case.sides[k + 1]
         one, other = (np.asarray(self.value(case, tree, point), dtype=float) for tree in pair)
-        bad, a, b = _apart(one, other, sides)
+        bad, a, b = _apart(one, other, sides, exact)
         place = next(iter(np.argwhere(bad).tolist()), None)
         if place is None:
             return True, (a.flat[0], b.flat[0]), ""
@@ -583,17 +589,17 @@ def _is_printed(side: Side) -> bool:
     return isinstance(node, Number)
 
 
-def _apart(one: np.ndarray, other: np.ndarray, sides: tuple[Side, Side]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _apart(one: np.ndarray, other: np.ndarray, sides: tuple[Side, Side], exact: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where two sides differ by more than the digits that were printed, or than those of the numbers they are computed from."""
     a, b = np.broadcast_arrays(one, other)
     gap, scale = np.abs(a - b), np.maximum(np.abs(a), np.abs(b))
-    absolute, relative = zip(*map(_rounding, sides), strict=True)
+    absolute, relative = zip(*(_rounding(s, exact) for s in sides), strict=True)
     within = gap <= max(absolute) + max(relative) * scale + 1e-13 * scale
     # Half a unit of the last digit is much where there are few digits: 0 is no rounding of 0.2.
     return np.asarray(~(within & (gap <= 0.2 * scale + 1e-300)) & ~(gap <= 1e-13 * scale), dtype=bool), a, b
 
 
-def _rounding(side: Side) -> tuple[float, float]:
+def _rounding(side: Side, exact: bool) -> tuple[float, float]:
     """How far a number may be off, absolutely and relatively: half a unit of its last digit, and as much for each factor."""
     numbers = [n for n in nodes_of(side.node) if isinstance(n, Number)]
     texts = [side.source.whole[n.at : n.end] for n in numbers if n.end > n.at]
@@ -603,7 +609,7 @@ def _rounding(side: Side) -> tuple[float, float]:
             return 0.0, 0.0  # a whole number is what it says
         return 0.5000001 * 10.0 ** (int(power or 0) - len(digits.partition(".")[2])), 0.0
     decimals = [len(t.replace(".", "").lstrip("0")) for t in texts if "." in t]
-    if not decimals or not is_number(side.node):
+    if exact or not decimals or not is_number(side.node) or any(isinstance(n, Apply) for n in nodes_of(side.node)):
         return 0.0, 0.0
     return 0.0, 0.5 * 10.0 ** (1 - min(decimals)) * len(decimals)
 

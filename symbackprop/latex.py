@@ -10,7 +10,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from .notation import Call, Element, base_name, is_index, unwrapped
-from .write import ATOM, POWER, PRODUCT, Writer, is_indicator, short_decimal
+from .write import ATOM, POWER, PRODUCT, Writer, is_indicator
 
 GREEK = [
     "alpha",
@@ -104,9 +104,6 @@ class LatexWriter(Writer):
     def large(self, value: Expr) -> str:
         digits, _, zeros = super().large(value).partition("e")
         return (rf"{digits} \cdot 10^{{{zeros}}}" if digits != "1" else f"10^{{{zeros}}}") if zeros else digits
-
-    def decimal(self, value: Expr) -> str:
-        return short_decimal(value)
 
     def fraction(self, above: list[Expr], below: list[Expr]) -> tuple[str, int]:
         if not below:

@@ -69,6 +69,7 @@ class Differential(Node):
     operand: Node | None
     order: int = 1
     powered: Node | None = None  # the same with what may be a power or a layer: ∂w²
+    partial: bool = False  # ∂, where d is the whole derivative
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Derivative(Node):
 
     of: Node
     wrt: tuple[Symbol, ...]
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,8 @@ class _Reader:
     def quotient(self, above: Node, below: Node) -> Node:
         """A fraction, or a derivative where both sides are differentials."""
         top, bottom = self.differential(above), self.differentials(below)
+        if top is not None and isinstance(below, Transpose) and self.differentials(below.operand):
+            return Transpose(above.at, self.quotient(above, below.operand), end=below.end)  # dL/dS^T
         if top is not None and bottom and sum(b.order for b in bottom) != top.order:
             # ∂b² is the array b² of layer 2 where the order of the derivative says so
             bottom = [replace(b, operand=b.powered, order=1) if b.powered is not None else b for b in bottom]
@@ -279,7 +283,7 @@ class _Reader:
             if len(wrt) != top.order and not (top.order == 1 and len(wrt) == 1):
                 raise self.error(f"a derivative of order {top.order} by {len(wrt)} variables", above.at)
             nothing = Number(above.at, Fraction(0))
-            return Derivative(above.at, top.operand or nothing, tuple(wrt), end=below.end)
+            return Derivative(above.at, top.operand or nothing, tuple(wrt), top.partial, end=below.end)
         return Binary(above.at, "/", above, below, end=below.end)
 
     def differential(self, node: Node) -> Differential | None:
@@ -491,12 +495,12 @@ class _Reader:
                 raise self.error("the order of a derivative is a number", exponent.at)
             order = int(exponent.value)
         if not self.begins_factor() and not (self.token.kind == "command" and self.token.text in STYLES):
-            return Differential(token.at, None, order, end=self.reached)
+            return Differential(token.at, None, order, partial=True, end=self.reached)
         operand = self.factor()
-        node = Differential(token.at, operand, order, end=self.reached)
+        node = Differential(token.at, operand, order, partial=True, end=self.reached)
         match operand:
             case Binary(operator="^", left=Symbol() as left, right=Number(value=value)) if value == 2:
-                return Differential(token.at, left, 2, end=self.reached)  # ∂w² in a denominator
+                return Differential(token.at, left, 2, partial=True, end=self.reached)  # ∂w² in a denominator
             case _:
                 return self._with_power(node)
 
@@ -646,7 +650,7 @@ class _Reader:
             start = self.token.at
             if self.ahead("∂") and self.pieces[self.next + 1].text == "}":
                 self.next += 2
-                return Differential(start, None, end=self.reached)
+                return Differential(start, None, partial=True, end=self.reached)
             inside = self.expression()
             self.expect("}", "to close the group")
             return inside

@@ -7,7 +7,7 @@ respect to z2. Declared names always come first. What is not understood is refus
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
@@ -215,6 +215,31 @@ class Names:
         """The arrays that hold whole numbers: which row, which class."""
         return frozenset(data_indices(self.network.equations))
 
+    @cached_property
+    def extremes(self) -> frozenset[str]:
+        """The arrays that are the greatest of several values."""
+        return frozenset(e.name for e in self.network.equations if any(t.reduce == "max" for t in e.terms))
+
+    def is_exact(self, symbol: Symbol, meaning: Meaning) -> bool:
+        """Whether a meaning is the array that is declared under just this name: b_2 is b2 and no element of b1."""
+        if meaning.name in self.adjoints.values() or symbol.layer is not None or symbol.accent:
+            return False
+        text = symbol.below_text
+        own = "'" * symbol.primes
+        for base in (symbol.name, GREEK_NAMES.get(symbol.name, symbol.name)):
+            names = (f"{base}_{text}{own}", f"{base}{text}{own}") if text else (base + own,)
+            if meaning.name in names and not meaning.below:
+                return True
+        return False
+
+    def are_apart(self, names: Collection[str], wrt: str) -> bool:
+        """Whether every array among these depends, example by example, on the same example of another alone."""
+        network = self.with_gradient if any(n in self.adjoints.values() for n in names) else self.network
+        arrays = {a.name for a in network.arrays}
+        own = {of for (of, _), j in self.jacobians.items() if j.name in names}
+        own |= {n for n in names if n in arrays and self._reaches(wrt, n)}
+        return all(n == wrt or keeps_examples(network, n, wrt) for n in own if network.batch in self.axes[n])
+
     def is_one_hot(self, name: str) -> bool:
         """Whether an array holds labels, one of them 1 and the others 0."""
         return self.network.labels == "one-hot" and any(a.name == name and a.role == "target" for a in self.network.arrays)
@@ -381,6 +406,8 @@ class Names:
         if s.accent == "hat":
             yield from self._hatted(s)
             return
+        if s.accent == "bar" and any(re.search(r"_?bar$", n) for n in self.axes):
+            return  # bars are names here
         if s.accent == "bar" or s.name in ("δ", "delta", "Δ", "∂") or re.fullmatch(r"[δΔ]\d+", s.name):
             yield from self._deltas(s, reading)
         number = self.layer_number(s.layer, reading)
@@ -470,7 +497,10 @@ class Names:
         for name in (f"{s.name}_hat", f"{s.name}hat", f"{s.name}h"):
             if self._has(name):
                 yield Meaning(self._own(name), s.below, example, s.raised)
-        if self.network.prediction is not None and s.name in ("y", "Y", "p", "P", "t", "h", "o"):
+        prediction = self.network.prediction
+        if prediction is not None and s.name in ("y", "Y", "p", "P", "t", "h", "o"):
+            if self.network.text and prediction != "p" and "p" in self.axes and self._reaches(prediction, "p"):
+                yield Meaning("p", s.below, example, s.raised)  # a loss that takes logits computes the probabilities itself
             yield Meaning(self.network.prediction, s.below, example, s.raised)
 
     def _deltas(self, s: Symbol, reading: Reading | None) -> Iterator[Meaning]:
@@ -496,7 +526,28 @@ class Names:
                 yield replace(meaning, name=adjoint, sign=sign)
 
     def _pre_activations(self) -> list[str]:
-        return [e.name for e in self.network.equations if re.match(r"z(?:\d|_|$|net)", e.name)]
+        """The arrays that an activation or a softmax is applied to, in the order of the network."""
+        return self._pre
+
+    @cached_property
+    def _pre(self) -> list[str]:
+        computed = [e.name for e in self.network.equations]
+        found = {n for n in computed if re.match(r"z(?:\d|_|$|net)", n)}
+        own = {f.name for f in self.network.functions}
+        for e in self.network.equations:
+            for t in e.terms:
+                body = t.body
+                if isinstance(body, Call) and not t.over and body.name in own and body.name not in ("stop", "max", "min"):
+                    inner: Any = body.arguments[0]
+                elif isinstance(body, sympy.tanh) and not t.over:
+                    inner = body.args[0]
+                elif isinstance(body, sympy.exp) and t.over and t.reduce == "sum":
+                    inner = body.args[0]
+                else:
+                    continue
+                if isinstance(inner, Element):
+                    found.add(inner.name)
+        return [n for n in computed if n in found]
 
     def _synonyms(self, s: Symbol, number: int | None, example: Node | None, reading: Reading | None) -> Iterator[Meaning]:
         primes = "'" * s.primes
@@ -516,7 +567,7 @@ class Names:
                     yield Meaning(n, *rest)
             elif len(numbered) == 1:
                 yield Meaning(numbered[0], *rest)
-            if (s.name in PREDICTIONS or s.name.lower() == "p") and prediction is not None:
+            if (s.name in PREDICTIONS or s.name.lower() == "p") and prediction is not None and self._may_predict(s.name):
                 yield Meaning(prediction, *rest)
             if len(numbered) > 1 and s.below:
                 for n in reversed(numbered):
@@ -531,6 +582,14 @@ class Names:
             if s.name in others:
                 yield from self._by_base(replace(s, name=plain), plain, number, example, reading)
 
+    def _may_predict(self, name: str) -> bool:
+        """Whether a name is a usual one for the prediction: q and p for probabilities alone, h, a and f for layers of chains."""
+        if name.lower() == "p":
+            return True
+        if name == "q":
+            return self.network.labels in ("one-hot", "zero-one") and bool(self.network.text)
+        return len(name) > 1 or name == "o" or bool(self.network.text)
+
     def adjoint(self, name: str) -> str | None:
         """The array that holds the loss' derivative with respect to an array."""
         return self.adjoints.get(network_name(self.network, name))
@@ -539,9 +598,10 @@ class Names:
         """Whether a symbol is the loss that is differentiated."""
         name = symbol.name + (f"_{symbol.below_text}" if symbol.below_text else "") + "'" * symbol.primes
         plain = symbol.name if not symbol.below_text else name
-        if plain == self.network.loss:
+        label = len(symbol.below) == 1 and isinstance(symbol.below[0], Symbol) and symbol.below_text in tuple("intjkm")
+        if plain == self.network.loss or (label and symbol.name == self.network.loss and name not in self.axes):
             return True
-        total = symbol.below_text in ("total", "tot", "")
+        total = symbol.below_text in ("total", "tot", "") or label
         return symbol.name in LOSS_NAMES and total and symbol.indices is None and symbol.name not in self.axes
 
     @staticmethod
@@ -620,8 +680,9 @@ class Names:
 
     def generic(self, symbol: Symbol, argument: Node, reading: Reading) -> str | None:
         """σ, f, g, φ: the activation that the network applies to the argument; σ is the sigmoid first of all."""
-        if symbol.name not in GENERIC:
-            return None
+        abstract = any(f.body is None for f in self.network.functions)
+        if symbol.name not in GENERIC or (abstract and symbol.name not in ("σ", "sigma")):
+            return None  # the network's own functions have names
         own = self._activation_at(argument, symbol, reading)
         if symbol.name in ("σ", "sigma"):
             ways = ("sigmoid", "own") if own is not None and own != "sigmoid" else ("sigmoid",)
@@ -730,9 +791,28 @@ class Names:
             result = Binary(node.at, "+", result, part, end=node.end)
         return replace(result, at=node.at, end=node.end)
 
+    def direct(self, tree: Node, element: Item, node: Node, spoken: Spoken) -> Node:
+        """The derivative by the places at which an element stands in a formula itself, all else held fixed."""
+        equation = next((e for e in self.network.equations if isinstance(tree, (Item, Name)) and e.name == tree.name), None)
+        if equation is not None:
+            indices = tree.indices if isinstance(tree, Item) else ()
+            letters = {i.name: place for i, place in zip(equation.target.letters, indices, strict=True)}
+            tree = put_indices(tree_of(Writer().terms(equation.terms)), letters)
+        self._held = True
+        try:
+            if isinstance(tree, (Item, Name)):
+                tree = Binary(node.at, "*", number(1, node), tree, end=node.end)
+            return self.derivative(tree, element, node, spoken)
+        finally:
+            self._held = False
+
+    _held = False  # whether arrays count as independent of one another
+
     def _element_by(self, of: Item, wrt: Item, node: Node, spoken: Spoken) -> Node:
         """∂of[…]/∂wrt[…]."""
         zero = number(0, node)
+        if self._held:
+            return _equal(zip(of.indices, wrt.indices, strict=True), node) if of.name == wrt.name else zero
         if of.name == wrt.name and not self._reaches(wrt.name, of.name):
             return _equal(zip(of.indices, wrt.indices, strict=True), node)
         if of.name in self.variables.values() or wrt.name in self.variables.values():

@@ -665,6 +665,8 @@ class _Diagnosis:
             return None
         if claim is None or truth is None:
             return None
+        if claim == 0 or (truth / claim).has(sympy.zoo, sympy.nan):
+            return None
         ratio = sympy.cancel(sympy.together(truth / claim)) if (truth / claim).count_ops() < 400 else truth / claim
         sign = 1
         words: list[str] = []
@@ -876,6 +878,8 @@ _SETTLED = (
 def _settled(judge: Judge, case: Case | None = None) -> str | None:
     """The notation in which the claim would be right."""
     for settings, words in _SETTLED:
+        if "examples" in settings and not judge.names.has_examples:
+            continue
         if any(k in judge.settled for k in settings) or (case is not None and case.one and settings == {"examples": "one"}):
             continue
         if judge.holds_with(settings):

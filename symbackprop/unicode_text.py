@@ -8,7 +8,7 @@ from typing import ClassVar
 from sympy import Expr, Symbol
 
 from .notation import Call, Element
-from .write import ATOM, POWER, PRODUCT, Writer, is_indicator, short_decimal
+from .write import ATOM, POWER, PRODUCT, Writer, is_indicator
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -45,9 +45,6 @@ class TextWriter(Writer):
 
     def pi(self) -> str:
         return "π"
-
-    def decimal(self, value: Expr) -> str:
-        return short_decimal(value)
 
     def function(self, name: str, argument: Expr) -> str:
         if name == "abs":

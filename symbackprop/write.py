@@ -240,10 +240,10 @@ class Writer:
     @staticmethod
     def plain_fraction(number: Expr) -> bool:
         """Whether a number is written as a fraction rather than as a decimal."""
-        endless = bool(sympy.Integer(number.q) % 10 and _not_decimal(number.q))
-        # 81/256 is shorter than its decimal, which would be rounded where people read it.
-        long = number.q < 10**5 and number.q % 10 != 0 and sympy.Rational(short_decimal(number)) != number
-        return number.q <= 20 or endless or bool(long)
+        # 81/256 is shorter than its decimal; 7/30 has none, and what is printed must be what was meant.
+        if number.q <= 20 or _not_decimal(number.q):
+            return True
+        return bool(number.q < 10**5 and number.q % 10 != 0 and len(exact_decimal(number)) > 8)
 
     def _product(self, expr: Expr) -> tuple[str, int]:
         sign, above, below = self.split(expr)
@@ -460,19 +460,12 @@ def _not_decimal(q: int) -> bool:
 
 
 def exact_decimal(value: Expr) -> str:
-    """A terminating decimal in full, or 17 digits of one that does not end."""
-    if _not_decimal(value.q):
-        return repr(float(value))
+    """A terminating decimal in full."""
     digits = 0
     while (value.q and (value * 10**digits).q) != 1:
         digits += 1
     whole = str((value * 10**digits).p).rjust(digits + 1, "0")
     return f"{whole[:-digits]}.{whole[-digits:]}"
-
-
-def short_decimal(value: Expr) -> str:
-    """A decimal for people: at most six digits."""
-    return f"{float(value):.6g}"
 
 
 def formula(expr: Expr, over: Iterable[Symbol] = (), style: Style | None = None) -> str:
