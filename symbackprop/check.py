@@ -22,7 +22,8 @@ from .errors import SymbackpropError
 from .judge import Judge, Outcome, Subject, is_number, read_settings
 from .notation import Derivation, Displayed, Network, data_indices
 from .prove import prove
-from .slips import wrong_equality, wrong_shapes
+from .restate import restated
+from .slips import Found, unexplained, wrong_equality, wrong_shapes
 from .updates import optimiser_network
 
 Judgement = Literal["proved", "agrees", "refuted", "not understood"]
@@ -35,7 +36,8 @@ class Verdict(Displayed):
     `verdict` is proved, agrees (numerically, not proved), refuted, or not understood. For a refuted claim `ratio` is
     claim over truth where that is one number, `reason` says what is wrong where a usual slip explains it, `correct` is the
     right formula in the claim's notation and `counterexample` a place with both values; `declaration` says for which
-    declaration it would be right, `marked` the characters that are wrong. `reading` tells how an ambiguous text was read.
+    declaration it would be right, `marked` the characters that are wrong. `read_as` is the claim as it was read, in the network's
+    own names and indices, and `reading` tells which way an ambiguous text was read.
     `holds` counts the equalities that hold, out of `equalities`.
     """
 
@@ -48,6 +50,7 @@ class Verdict(Displayed):
     declaration: str | None = None
     marked: tuple[int, int] | None = None
     reading: str | None = None
+    read_as: str | None = None
     holds: int = 0
     equalities: int = 0
 
@@ -58,6 +61,7 @@ class Verdict(Displayed):
             lines.append(" " * indent + "^" * max(self.marked[1] - self.marked[0], 1))
         lines += [f"    {self.reason}"] if self.reason else []
         lines += [f"    {self.declaration}"] if self.declaration else []
+        lines += [f"    read as {self.read_as}"] if self.read_as else []
         lines += [f"    ({self.reading})"] if self.reading else []
         lines += [f"    correct: {self.correct}"] if self.correct and self.verdict == "refuted" else []
         return "\n".join(lines)
@@ -143,11 +147,22 @@ def _right(judge: Judge, outcome: Outcome) -> Verdict:
     numbers = judge.subject.given is not None and any(map(is_number, case.trees[1:]))
     proved, why = (False, None) if numbers else prove(judge, case)
     verdict: Judgement = "proved" if proved else "agrees"
-    return Verdict(judge.claim, verdict, reason=why, reading="; ".join(case.notes) or None, holds=count, equalities=count)
+    return Verdict(
+        judge.claim,
+        verdict,
+        reason=why,
+        reading="; ".join(case.notes) or None,
+        read_as=restated(case, judge.names),
+        holds=count,
+        equalities=count,
+    )
 
 
 def _wrong(judge: Judge, outcome: Outcome) -> Verdict:
-    found = wrong_equality(judge, outcome)
+    try:
+        found = wrong_equality(judge, outcome)
+    except SymbackpropError:
+        found = unexplained(outcome)  # the search for a cause explains a verdict and never changes it
     return Verdict(
         judge.claim,
         "refuted",
@@ -158,12 +173,16 @@ def _wrong(judge: Judge, outcome: Outcome) -> Verdict:
         found.declaration,
         found.span,
         "; ".join(outcome.case.notes) or None,
+        restated(outcome.case, judge.names),
         sum(outcome.right) if found.counterexample is not None else 0,
         len(outcome.right),
     )
 
 
 def _misfit(judge: Judge, problem: Misfit) -> Verdict:
-    found = wrong_shapes(judge, problem)
+    try:
+        found = wrong_shapes(judge, problem)
+    except SymbackpropError:
+        found = Found(problem.message)
     count = len(judge.text.sides) - 1
-    return Verdict(judge.claim, "refuted", None, found.words, found.correct, None, found.declaration, found.span, None, 0, count)
+    return Verdict(judge.claim, "refuted", None, found.words, found.correct, None, found.declaration, found.span, None, None, 0, count)

@@ -239,7 +239,7 @@ class Judge:
         judge = object.__new__(Judge)
         judge.__dict__ |= self.__dict__
         self.names.times = judge._times()
-        judge.settled = {**self.settled, **settings}
+        judge.settled = {"examples": "all", **self.settled, **settings}
         self.names.variables, self.names.ahead = judge.variables, judge.ahead
         try:
             return any(judge.outcome(case).holds for case in itertools.islice(judge.cases(), readings))
@@ -317,7 +317,7 @@ class Judge:
             {i: resolver.size(i) for i in (*swap.values(), *resolver.sizes)},
             {v: k for k, v in swap.items()},
             resolver.one,
-            tuple(reading.notes.values()) + (("read for one example",) if resolver.one and self._says_one(resolver) else ()),
+            tuple(reading.notes.values()) + ((self.names.for_one_example,) if resolver.one and self._says_one(resolver) else ()),
             resolver,
             reading.chosen,
             resolver.misfit,

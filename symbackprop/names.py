@@ -36,6 +36,7 @@ from .notation import (
     index,
     is_index,
     is_moved,
+    size_symbol,
 )
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .second import gradient_network, jacobian_terms, keeps_examples, vector_jacobian
@@ -164,6 +165,19 @@ class Names:
     def has_examples(self) -> bool:
         """Whether the loss is a sum or a mean over examples that do not depend on one another, by the equations."""
         return has_independent_examples(self.network)
+
+    @cached_property
+    def mean_size(self) -> str | None:
+        """The size that the loss is a mean over: that of the examples."""
+        size = self.size_of.get(self.network.batch or "")
+        total = self.network.equations[-1].terms
+        return size if size is not None and any(size_symbol(size) in t.body.free_symbols for t in total) else None
+
+    @cached_property
+    def for_one_example(self) -> str:
+        """What is said of a claim that is read for one example."""
+        size = self.mean_size
+        return "read for one example" + (f"; with a batch, the mean over {size} examples puts 1/{size} before it" if size else "")
 
     # ------------------------------------------------------------------ for the reader
 

@@ -68,19 +68,50 @@ def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
         return Found(
             f"{case.misfit}; {mended[0]}", None, None, mended[1] or diagnosis.side_span(), mended[2] or diagnosis.correct(None)
         )
-    found = Found(f"the number is wrong: it is {float(one):.6g}", span=diagnosis.side_span()) if given else diagnosis.cause()
-    where = {case.shown[i].rstrip("'"): n + 1 for i, n in zip(case.free, place, strict=False)}
+    found = Found(_number_words(one, other), span=diagnosis.side_span()) if given else diagnosis.cause()
     wrong = [n + 1 for n, r in enumerate(outcome.right) if not r]
+    branch = None if given or point in judge.evidence.points(judge.setting(case)) else _branch_words(point, place, one, other)
     first = f"equality {wrong[0]} of {len(outcome.right)} is the first that does not hold" if len(outcome.right) > 1 else None
     return Found(
-        "; ".join(filter(None, (first, case.misfit, found.words if found else None))),
+        "; ".join(filter(None, (first, branch, case.misfit, found.words if found and not branch else None))),
         found.ratio if found else diagnosis.plain_ratio(),
         None,
         (found and found.span) or diagnosis.side_span(),
         diagnosis.correct(found),
         None if given else diagnosis.declaration(),
-        {"at": where, "left": float(one), "right": float(other)},
+        _counterexample(case, place, one, other),
     )
+
+
+def _branch_words(point: Point, place: Sequence[int], one: Any, other: Any) -> str:
+    """Where a claim that is right on some branches fails on another."""
+    at = [f"{name} = {float(v):.4g}" for name, v in sorted(point.drawn.items()) if np.ndim(v) == 0][:4]
+    where = ", ".join(at).replace("_free", "") or "other values"
+    values = [f"{float(v):.6g}" if np.isfinite(float(v)) else "no real number" for v in (one, other)]
+    return f"this holds for some values only: at {where} the left side is {values[0]}, the right side {values[1]}"
+
+
+def _number_words(one: Any, other: Any) -> str:
+    """What a number should be, with enough digits to see the difference."""
+    for digits in range(6, 17):
+        right, said = f"{float(one):.{digits}g}", f"{float(other):.{digits}g}"
+        if float(right) != float(said) and abs(float(right) - float(said)) > 0.3 * abs(float(one) - float(other)):
+            return f"the number is wrong: it is {right}, not {said}"
+    return f"the number is wrong: it is {float(one)!r}"
+
+
+def unexplained(outcome: Outcome) -> Found:
+    """A wrong equality of which no cause is known: where it fails."""
+    case = outcome.case
+    if outcome.wrong_at is None:
+        return Found(case.misfit or "")
+    _, _, place, one, other = outcome.wrong_at
+    return Found("", counterexample=_counterexample(case, place, one, other))
+
+
+def _counterexample(case: Case, place: Sequence[int], one: Any, other: Any) -> Mapping[str, Any]:
+    where = {case.shown[i].rstrip("'"): n + 1 for i, n in zip(case.free, place, strict=False)}
+    return {"at": where, "left": float(one), "right": float(other)}
 
 
 def wrong_shapes(judge: Judge, problem: Misfit) -> Found:
@@ -883,6 +914,9 @@ def _settled(judge: Judge, case: Case | None = None) -> str | None:
         if any(k in judge.settled for k in settings) or (case is not None and case.one and settings == {"examples": "one"}):
             continue
         if judge.holds_with(settings):
+            size = judge.names.mean_size
+            if settings == {"examples": "one"} and size is not None:
+                return f"{words}: of the mean over {size} it is 1/{size} of that"
             return words
     return None
 
