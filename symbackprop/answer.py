@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import sympy
 from sympy import Expr
@@ -17,7 +17,7 @@ from .judge import Case, Judge
 from .latex import LatexWriter
 from .maths import Derivative
 from .matrix import matrix_equation
-from .names import Jacobian
+from .names import Jacobian, Names
 from .notation import Element, Equation, Term, index, indices_of, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .write import Style, Writer, style_of
@@ -62,15 +62,26 @@ def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
         if found is None:
             return None
         equation = found
-    letters = [i for i in (truth.indices if isinstance(truth, Item) else ())]
-    if not all(isinstance(i, (Name, Number)) for i in letters):
+    places = [_place(names, i) for i in (truth.indices if isinstance(truth, Item) else ())]
+    if any(place is None for place in places):
         return None
-    places = [
-        index(i.name) if isinstance(i, Name) else sympy.Integer(int(i.value)) for i in letters if isinstance(i, (Name, Number))
-    ]
     swap = dict(zip(equation.target.letters, places, strict=True))
     terms = tuple(_renamed(replace(t, body=t.body * scale), swap) for t in equation.terms)
     return Equation(Element(equation.name, *swap.values()), terms)
+
+
+def _place(names: Names, node: Node) -> Expr | None:
+    """An index as an expression; None for one that data say."""
+    match node:
+        case Number(value=value):
+            return sympy.Rational(value.numerator, value.denominator)
+        case Name(name=name):
+            return size_symbol(name) if names.is_size(name) and name not in names.size_of else index(name)
+        case Binary(operator="+" | "-" as sign, left=left, right=right):
+            one, other = _place(names, left), _place(names, right)
+            return None if one is None or other is None else one + other if sign == "+" else one - other
+        case _:
+            return None
 
 
 def _derived_function(judge: Judge, case: Case, truth: Apply) -> Equation | None:
@@ -127,23 +138,44 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
         styled = replace(styled, hidden=styled.hidden | set(letters.values()))
     elif case.sides[0].axes:
         whole = [index(letters.get(i, i)) for i in case.free]
-        if len(whole) <= 2:
+        if len(whole) <= 2 and not case.one:
             plain = replace(style, deltas=frozenset[str](), names=shown)
             matrix = matrix_equation(Equation(Element("@", *whole), terms), plain, latex) or _nested_matrix(
                 judge, equation, plain, latex
             )
             if matrix is not None:
                 return f"{left} {sign} {matrix.partition(' = ')[2]}"
-        own = ",".join(letters.get(i, i) for i in case.free)
-        left = f"{left}_{{{own}}}" if latex else f"{left}[{own}]"
-        if latex and "frac" in left:
+        element = _subject_of(case, names)
+        if element is None:
             return None
+        left = ""
     writer = (_Latex if latex else _Derivatives)(styled)
     writer.jacobians = {j.name: (of, wrt, j) for (of, wrt), j in names.jacobians.items()}
     writer.axes = names.axes
+    if not left:
+        (bare,), _ = _plain_letters((Term(cast(Expr, element)),), case)
+        left = writer.element(cast(Element, bare.body))
+        if not latex:
+            back = {v: k for k, v in names.adjoints.items()}
+            name = cast(Element, bare.body).name
+            left = f"d{network.loss}/d{back[name]}{left[len(name) :]}" if name in back else left
+            left = _without_example(left, case)
     if latex:
         return f"{left} {sign} {writer.terms(terms)}"
-    return f"{left} {sign} {_text(writer, terms, case)}"
+    return f"{left} {sign} {_without_example(writer.terms(terms), case)}"
+
+
+def _subject_of(case: Case, names: Names) -> Element | None:
+    """What a claim is about, with all its indices: the array or the derivative that its first side begins with."""
+    tree = case.trees[0]
+    while isinstance(tree, (Negate, Binary)):
+        if isinstance(tree, Binary) and not case.sides[0].source.text.strip().startswith(("w", "W", "b", "θ", "\\theta")):
+            return None
+        tree = tree.operand if isinstance(tree, Negate) else tree.left
+    if not isinstance(tree, (Item, Name)) or tree.name not in names.axes:
+        return None
+    places = [_place(names, i) for i in (tree.indices if isinstance(tree, Item) else ())]
+    return None if any(p is None for p in places) else Element(tree.name, *cast("list[Expr]", places))
 
 
 def _only_examples(names: Any, case: Case) -> bool:
@@ -177,16 +209,24 @@ class _Latex(_Derivatives, LatexWriter):
         return rf"\frac{{\partial {of}}}{{\partial {wrt}}}"
 
     def index(self, i: Expr) -> str:
-        return str(int(i) + 1) if i.is_Integer else super().index(i)
+        # Places counted from 0 are counted from 1 here; a letter moved by a number is not.
+        if not indices_of(i):
+            i = i + 1
+            return str(i) if i.is_Integer else LatexWriter(self.style).index(i)
+        return LatexWriter(self.style).index(i)
 
 
-def _text(writer: Writer, terms: Sequence[Term], case: Case) -> str:
-    text = writer.terms(terms)
-    if case.one:
-        # one example: its index is not written, in formula text either
-        text = re.sub(r"(?<=[\w'])\[([^\W\d_]+(?:,[^\W\d_])*)\]", lambda m: "_" + m[1].replace(",", ""), text)
-        text = re.sub(r"(?<=[\w'])\[([^\]<>=]+)\]", r"_{\1}", text)
-    return text
+def _without_example(text: str, case: Case) -> str:
+    """Formula text for one example: its index is not written, and what is left stands below, counted from 1."""
+    if not case.one:
+        return text
+
+    def below(found: re.Match[str]) -> str:
+        places = [str(int(i) + 1) if i.isdigit() else i for i in found[1].split(",")]
+        plain = all(len(i.rstrip("'")) == 1 for i in places)
+        return "_" + "".join(places) if plain else f"_{{{','.join(places)}}}"
+
+    return re.sub(r"(?<=[\w'])\[([^\]<>=]+)\]", below, text)
 
 
 def _spellings(judge: Judge, case: Case, latex: bool) -> Iterator[tuple[str, str]]:

@@ -541,6 +541,8 @@ class Resolver:
     def _place_below(self, node: Symbol, name: str, axes: Sequence[str], meaning: Meaning, places: list[Node | None]) -> None:
         """Which axis each subscript stands at."""
         below, batch = meaning.below, self.network.batch
+        if len(below) < len(axes):
+            below = self._apart(below)
         rest = [k for k, a in enumerate(axes) if a != batch]
         example = meaning.example
         if example is not None and batch in axes:
@@ -565,6 +567,17 @@ class Resolver:
         for k, place in zip(chosen, below, strict=True):
             # numbers in subscripts count from 1
             places[k] = self._letter(self._from_zero(place), axes[k])
+
+    def _apart(self, below: Sequence[Node]) -> tuple[Node, ...]:
+        """Subscripts in which a digit is an index of its own: W_{d1} is the element d, 1 where no letter is called d1."""
+        found: list[Node] = []
+        for node in below:
+            split = re.fullmatch(r"([^\W\d_])(\d)", node.name) if isinstance(node, Symbol) else None
+            if split is None or node.name in self.names.size_of or node.name in self.bound:  # type: ignore[attr-defined]
+                found.append(node)
+            else:
+                found += [Symbol(node.at, split[1], end=node.at + 1), Number(node.at + 1, Fraction(split[2]), end=node.end)]
+        return tuple(found)
 
     def _from_zero(self, place: Node) -> Node:
         """Numbers and sizes in subscripts count from 1."""

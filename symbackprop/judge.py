@@ -338,7 +338,7 @@ class Judge:
         """Which equalities hold at two generic points and then on all branches."""
         setting = self.setting(case, declared, held)
         outcome = self._at_points(case, self.evidence.points(setting))
-        if not outcome.holds:
+        if not outcome.holds or self.evidence.rough:
             return outcome
         further, unreached = cover(self.evidence, setting, lambda point: self._sites(case, point))
         more = self._at_points(case, further)

@@ -227,7 +227,8 @@ class Names:
     @cached_property
     def counted(self) -> frozenset[str]:
         """The arrays that hold whole numbers: which row, which class."""
-        return frozenset(data_indices(self.network.equations))
+        places = {e.name for e in self.everything if any(t.reduce == "argmax" for t in e.terms)}
+        return frozenset(data_indices(self.network.equations) | places)
 
     @cached_property
     def extremes(self) -> frozenset[str]:

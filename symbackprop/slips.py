@@ -909,8 +909,8 @@ _SETTLED = (
 def _settled(judge: Judge, case: Case | None = None) -> str | None:
     """The notation in which the claim would be right."""
     for settings, words in _SETTLED:
-        if "examples" in settings and not judge.names.has_examples:
-            continue
+        if "examples" in settings and (judge.names.implies_examples or not judge.names.has_examples):
+            continue  # tried before, where a chain implies the examples
         if any(k in judge.settled for k in settings) or (case is not None and case.one and settings == {"examples": "one"}):
             continue
         if judge.holds_with(settings):

@@ -209,4 +209,4 @@ def test_functions_that_are_not_understood():
 def test_assert_formula():
     assert_formula(MLP, "dL/dz2 = 2 (z2 - y)/N")
     with pytest.raises(AssertionError, match="the factor 1/N is missing"):
-        assert_formula(MLP, "dL/dz2 = 2 (z2 - y)")
+        assert_formula(MLP, "dL/dz2[n,k] = 2*(z2[n,k] - y[n,k])")

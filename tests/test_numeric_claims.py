@@ -132,7 +132,7 @@ def test_numbers_are_judged_at_given_values():
     ("network", "claim", "declaration"),
     [
         ("3 -> dense(4, tanh) -> dense(2, sigmoid) -> half_squared_error", "dL/dz2 = (p - y)/N", "binary cross-entropy"),
-        (MLP, "dL/dW2 = a1^T (p - y)", "summed over the batch"),
+        (MLP, "dL/dW2 = A1^T (P - Y)", "summed over the batch"),
         (MLP, "dL/dW2 = a1 (p - y)^T / N", "columns as the batch"),
         (MLP, "dL/dz1 = ((p - y) W2^T) ∘ a1 ∘ (1 - a1) / N", "layer 1 were sigmoid"),
         (MLP, "dL/dW2 = (p - y)^T a1 / N", "numerator layout"),
@@ -261,7 +261,7 @@ def test_a_planted_fault_in_the_truth_is_found(monkeypatch):
 
 
 def test_points_are_generic():
-    points = checker(MLP).subject.evidence.points(one=False)
+    points = checker(MLP).subject.evidence.points()
     sizes = points[0].by_size
     assert len(set(sizes.values())) == len(sizes)
     assert 1 not in sizes.values()
