@@ -177,8 +177,11 @@ class Resolver:
                 return replace(inner, node=Negate(node.at, inner.node, end=node.end))
             case Symbol():
                 return self._symbol(node)
-            case Transpose(operand=operand):
-                return self._transposed(self.value(operand), node)
+            case Transpose(operand=operand, letter=letter):
+                value = self.value(operand)
+                if letter and not value.axes and self.names.is_size("T"):
+                    return Value(Binary(node.at, "^", value.node, Name(node.at, "T"), end=node.end))
+                return self._transposed(value, node)
             case Binary():
                 return self._binary(node)
             case Call():

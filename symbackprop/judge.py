@@ -433,7 +433,7 @@ class Judge:
         point.ensure(names_in(tree))
         with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
             view = point.view(case.letters, floating)
-            return view.value(tree, case.free), view.beyond
+            return view.value(tree, case.free), view.edge
 
     def best(self) -> Outcome:
         """The first reading that holds, or the likeliest of those that do not. Raises `Misfit` where no shapes fit.

@@ -46,9 +46,10 @@ class Call(Node):
 
 @dataclass(frozen=True)
 class Transpose(Node):
-    """The transposed of a matrix."""
+    """The transposed of a matrix; `letter` where it is written with a T, which may be a size."""
 
     operand: Node
+    letter: bool = False
 
 
 @dataclass(frozen=True)
@@ -372,15 +373,15 @@ class _Reader:
         return replace(made, at=node.at, arguments=(node,), options=options)
 
     def superscript(self, base: Node) -> Node:
-        self.take()
+        is_code = self.take().text == "**"
         if self.ahead("⊙"):
             self.take()  # an element-wise power
         if self.ahead("⊤"):
             self.take()
             return self.transposed(base)
-        if self.token.kind == "name" and self.token.text == "T" and "T" not in self.known_letters:
+        if self.token.kind == "name" and self.token.text == "T" and not is_code:
             self.take()
-            return self.transposed(base)
+            return self.transposed(base, letter=True)
         if self.ahead("{"):
             return self._braced_superscript(base)
         if self.token.kind == "script":
@@ -393,15 +394,11 @@ class _Reader:
             value = self.primary()
         return Binary(base.at, "^", base, value, end=self.reached)
 
-    def transposed(self, base: Node) -> Node:
+    def transposed(self, base: Node, letter: bool = False) -> Node:
         """The transposed; 1ᵀ is a row of ones."""
         if isinstance(base, Number) and base.value == 1:
             base = Symbol(base.at, "𝟏", end=base.end)
-        return Transpose(base.at, base, end=self.reached)
-
-    @property
-    def known_letters(self) -> Collection[str]:
-        return ()
+        return Transpose(base.at, base, letter, end=self.reached)
 
     def _script_number(self) -> Node:
         piece = self.take()
@@ -416,8 +413,7 @@ class _Reader:
             if self.ahead("⊤") or (
                 self.token.kind == "name" and self.token.text == "T" and self.pieces[self.next + 1].text in ("}", "⊤")
             ):
-                self.take()
-                node = self.transposed(node)
+                node = self.transposed(node, letter=self.take().text == "T")
             elif self.ahead("⊙"):
                 self.take()  # an element-wise power
             elif self.token.kind == "command" and self.token.text in STYLES:
@@ -760,7 +756,7 @@ class _Reader:
         if self.ahead("(") and (is_function or symbol.name in ("sum", "mean", "prod", "where", "pad", "logsumexp", "dot", "d")):
             self.take()
             return self.finished_call(symbol)
-        if self.ahead("(") and symbol.name in ("𝟏", "I") and symbol.name not in self.known_arrays and not symbol.below:
+        if self.ahead("(") and symbol.name in ("𝟏", "I") and self._is_plain(symbol):
             before = self.next, list(self.pieces)
             self.take()
             inside = self.relation()
@@ -782,6 +778,9 @@ class _Reader:
             node: Node = Call(symbol.at, replace(symbol, raised=None), (argument,), end=self.reached)
             return Binary(symbol.at, "^", node, raised, end=self.reached) if raised is not None else node
         return symbol
+
+    def _is_plain(self, symbol: Symbol) -> bool:
+        return symbol.name not in self.known_arrays and not symbol.below and symbol.indices is None
 
     def _takes_arguments(self, symbol: Symbol) -> bool:
         """Takes the brackets of `f(x)` where f is an array that is computed from x: what it is a function of."""

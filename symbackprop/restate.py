@@ -103,6 +103,9 @@ class _Restater:
             own, rest = list(indices[:count]), list(indices[count:])
             if j.shared is not None:
                 rest.insert(j.shared[1], own[j.shared[0]])
+            if of in self.adjoints:
+                first = self._plain(self.adjoints[of], own)
+                return f"∂²{self.names.network.loss}/(∂{first} ∂{self._plain(wrt, rest)})"
             return f"∂{self._plain(of, own)}/∂{self._plain(wrt, rest)}"
         return self._plain(name, indices)
 

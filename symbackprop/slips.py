@@ -57,13 +57,13 @@ def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
     """What is wrong with a claim that does not hold in any reading: the first wrong equality, and its cause."""
     case = outcome.case
     if outcome.wrong_at is None:
-        diagnosis = _Diagnosis(judge, case, 0)
+        diagnosis = Diagnosis(judge, case, 0)
         found = diagnosis.repaired_indices() or Found("")
         reason = "; ".join(filter(None, (case.misfit or "the indices do not fit", found.words)))
         return replace(found, words=reason, correct=diagnosis.correct(found))
     k, point, place, one, other = outcome.wrong_at
     given = point is judge.subject.given
-    diagnosis = _Diagnosis(judge, case, k, None if given else point)
+    diagnosis = Diagnosis(judge, case, k, None if given else point)
     if case.misfit and (mended := _mended(judge, case)) is not None:
         return Found(
             f"{case.misfit}; {mended[0]}", None, None, mended[1] or diagnosis.side_span(), mended[2] or diagnosis.correct(None)
@@ -128,7 +128,7 @@ def wrong_shapes(judge: Judge, problem: Misfit) -> Found:
 
 def array_cause(judge: Judge, case: Case, values: Sequence[np.ndarray]) -> str | None:
     """What is wrong with arrays, one for each point, that should have been the first side of a claim."""
-    diagnosis = _Diagnosis(judge, case, 0)
+    diagnosis = Diagnosis(judge, case, 0)
     diagnosis.__dict__["claimed"] = [np.asarray(v, dtype=float) for v in values]
     named = diagnosis.named(None)
     if named is not None and named[1]:
@@ -140,7 +140,7 @@ def array_cause(judge: Judge, case: Case, values: Sequence[np.ndarray]) -> str |
 # ---------------------------------------------------------------------- the search
 
 
-class _Diagnosis:
+class Diagnosis:
     """The search for what is wrong with one equality of a claim."""
 
     def __init__(self, judge: Judge, case: Case, equality: int, wrong_at: Point | None = None) -> None:
@@ -932,7 +932,7 @@ def _mended(judge: Judge, misfit: Case | None = None) -> tuple[str, tuple[int, i
             case = judge.case_of(Reading(dict(settings)), trees)
             if case.misfit is not None or _says_itself(case):
                 continue
-            diagnosis = _Diagnosis(judge, case, len(case.trees) - 2)
+            diagnosis = Diagnosis(judge, case, len(case.trees) - 2)
             named = diagnosis.named(None)
         except SymbackpropError:
             continue

@@ -115,7 +115,7 @@ class Table:
 
     trace: Trace | None = None
     tie: bool | None = None
-    beyond: Any = False  # at which places the last value stood on an element beyond its array, outside of any sum
+    edge: Any = False  # at which places of the last value a moved index, as in h[t-1], left its array outside of any sum
 
     def __init__(
         self,
@@ -183,9 +183,9 @@ class Table:
             places[i] = np.array(own).reshape([len(own) if j == k else 1 for j in range(len(letters))])
         walk = _Walk(self, letters, places)
         found = np.asarray(walk.value(node))
-        self.beyond = np.asarray(walk.beyond)
-        if self.beyond.ndim == len(letters):
-            self.beyond = self.beyond.reshape(self.beyond.shape[: len(free)])
+        self.edge = np.asarray(walk.edge)
+        if self.edge.ndim == len(letters):
+            self.edge = self.edge.reshape(self.edge.shape[: len(free)])
         found = found.reshape(found.shape or shape)
         return found.reshape(found.shape[: len(free)])
 
@@ -235,6 +235,7 @@ class _Walk:
         self.table, self.letters, self.places = table, letters, places
         self.functions = _EXACT if table.exact else _FLOAT
         self.beyond: Any = False
+        self.edge: Any = False  # where a moved index left its array, outside of any reduction
 
     def value(self, node: Node) -> Any:
         table = self.table
@@ -284,6 +285,8 @@ class _Walk:
         if inside is True:
             return found
         self.beyond = self.beyond | ~inside
+        if any(not isinstance(i, Name) for i in indices):
+            self.edge = self.edge | ~inside
         return np.where(inside, found, self.table.number(0))
 
     def _place(self, node: Node) -> np.ndarray:
@@ -349,13 +352,17 @@ class _Walk:
     def _where(self, test: Node, then: Node, other: Node) -> Any:
         """One of two values; what lies beyond an array counts only where it is taken."""
         chosen = np.asarray(self.value(test), dtype=bool)
-        before, self.beyond = self.beyond, False
+        before = self.beyond, self.edge
+        self.beyond = self.edge = False
         one = self.value(then)
-        first, self.beyond = self.beyond, False
+        first = self.beyond, self.edge
+        self.beyond = self.edge = False
         two = self.value(other)
-        if first is not False or self.beyond is not False:
-            before = before | (chosen & first) | (~chosen & self.beyond)
-        self.beyond = before
+        second = self.beyond, self.edge
+        self.beyond, self.edge = (
+            a if b is False and c is False else a | (chosen & b) | (~chosen & c)
+            for a, b, c in zip(before, first, second, strict=True)
+        )
         return cast(Any, np.where(chosen, one, two))
 
     def _call(self, name: str, values: Sequence[Any]) -> Any:
@@ -382,10 +389,11 @@ class _Walk:
     def _reduction(self, name: str, letters: Sequence[str], body: Node) -> Any:
         axes = tuple(self.letters.index(i) for i in letters)
         sizes = [self.places[i].size for i in letters]
-        before, self.beyond = self.beyond, False
+        before, self.beyond = (self.beyond, self.edge), False
         value = np.asarray(self.value(body))
         value = value.reshape(value.shape or (1,) * len(self.letters))
-        beyond, self.beyond = self.beyond, before
+        beyond = self.beyond
+        self.beyond, self.edge = before
         if name in ("sum", "mean"):
             lacking = math.prod(n for n, k in zip(sizes, axes, strict=True) if value.shape[k] == 1)
             total = value.sum(axis=axes, keepdims=True) * lacking
