@@ -13,7 +13,7 @@ from sympy import Expr
 from . import catalogue
 from .errors import FormulaError, NetworkError, Source, suggest
 from .functions import catalogue_functions, make_function
-from .lower import BUILT_IN, REDUCTIONS, Lowering, Scope
+from .lower import BUILT_IN, REDUCTIONS, Lowering, Scope, is_start
 from .notation import (
     SAFE_NAME,
     Array,
@@ -106,12 +106,9 @@ class Assembly:
         assert spec.equations is not None
         self.scope.examples = self._batch()
         self.scope.parameters = frozenset(n for n, r in self.roles.items() if r == "parameter")
-        last: Source = spec.equations
         lines = [(line, parse_definition(line)) for line in split_lines(spec.equations)]
-        for last, definition in lines:
-            Lowering(last, self.scope).announce(definition)
-        for last, definition in lines:
-            Lowering(last, self.scope).equation(definition)
+        Lowering.all(lines, self.scope)
+        last = next((line for line, d in reversed(lines) if not is_start(d)), spec.equations)
         if not self.scope.equations:
             raise NetworkError("a network needs at least one equation", spec.equations.place(spec.equations.start))
         loss = self.scope.equations[-1].target
@@ -208,10 +205,14 @@ class Assembly:
             facts.append(Fact(terms[0], value))
         return tuple(facts)
 
-    def _rename_sizes(self) -> None:
-        """A size must not have the name of an array: `N` for the letter n, where something else is called N."""
+    def _rename_sizes(self) -> dict[Expr, Expr]:
+        """The names of sizes that are not to stay, in the equations as well; what became of them.
+
+        A range that turned out to be another's has that one's size; and no size has the name of an array: `N` for the letter n,
+        where something else is called N.
+        """
         taken = {*self.scope.axes, *self.scope.functions, *self.aliases}
-        swap: dict[Expr, Expr] = {}
+        swap = self.scope.sizes.renamed()
         for letter in self.scope.sizes.letters():
             old = self.scope.sizes.symbol(letter)
             if old.name in taken:
@@ -220,15 +221,20 @@ class Assembly:
                     new += "_"
                 taken.add(new)
                 self.scope.sizes.extend({letter: new})
-                swap[old] = size_symbol(new)
+                swap |= {s: size_symbol(new) for s, now in [*swap.items(), (old, old)] if now == old}
         if swap:
             self.scope.equations[:] = [
                 replace(e, terms=tuple(replace(t, body=t.body.xreplace(swap)) for t in e.terms)) for e in self.scope.equations
             ]
+        return swap
 
     def _network(self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...], labels: Labels) -> Network:
         spec, scope = self.spec, self.scope
-        self._rename_sizes()
+        swap = self._rename_sizes()
+        facts = tuple(
+            replace(f, term=replace(f.term, body=f.term.body.xreplace(swap)), value=cast(Expr, f.value.xreplace(swap)))
+            for f in facts
+        )
         arrays = [Array(n, axes, self.roles.get(n, "stored")) for n, axes in scope.axes.items()]
         used = {c.name for e in scope.equations for t in e.terms for c in t.body.atoms(Call)}
         todo = list(used)

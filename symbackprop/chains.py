@@ -17,7 +17,7 @@ from .functions import decimal
 from .layers import WIDTHS, Current, Layers
 from .lower import Lowering
 from .notation import Call, Element, Equation, Fact, Network, Term, index, size_symbol
-from .parse import Apply, Binary, Item, Name, Negate, Node, Number, parse_definition, parse_expression, split_lines
+from .parse import Apply, Item, Name, Node, Number, parse_definition, parse_expression, split_lines, walk
 
 
 class Chain(Layers):
@@ -249,14 +249,4 @@ class Chain(Layers):
 
 
 def _has_items(node: Node) -> bool:
-    match node:
-        case Item():
-            return True
-        case Apply(name=name, arguments=arguments):
-            return name in ("sum", "mean") or any(map(_has_items, arguments))
-        case Negate(operand=operand):
-            return _has_items(operand)
-        case Binary(left=left, right=right):
-            return _has_items(left) or _has_items(right)
-        case _:
-            return False
+    return any(isinstance(n, Item) or (isinstance(n, Apply) and n.name in ("sum", "mean")) for n in walk(node))

@@ -322,10 +322,7 @@ class Layers(Assembly):
             truncated={renamed[s]: choice.truncate for s in layer.state} if choice.truncate else {},
         )
         first = len(self.scope.equations)
-        for source, definition in zip(sources, definitions, strict=True):
-            Lowering(source, scope).announce(definition)
-        for source, definition in zip(sources, definitions, strict=True):
-            Lowering(source, scope).equation(definition)
+        Lowering.all(list(zip(sources, definitions, strict=True)), scope)
         gone = {renamed[p] for p in choice.absent}
         for i, equation in enumerate(self.scope.equations[first:], first):
             self.scope.equations[i] = replace(equation, terms=tuple(_without(t, gone) for t in equation.terms))
@@ -439,19 +436,9 @@ def _axes(inputs: str) -> tuple[str, ...]:
 def _input_of(lines: tuple[str, ...]) -> str:
     """The first `x[…]` in a layer's equations, whose letters are the axes that it takes."""
     for line in lines:
-        todo: list[Node] = [parse_definition(Source("<layer>", line)).right]
-        while todo:
-            match todo.pop(0):
-                case Item(name="x", indices=indices):
-                    return f"x[{','.join(i.name if isinstance(i, Name) else '?' for i in indices)}]"
-                case Apply(arguments=arguments):
-                    todo += arguments
-                case Negate(operand=operand):
-                    todo.append(operand)
-                case Binary(left=left, right=right):
-                    todo += [left, right]
-                case _:
-                    continue
+        for node in walk(parse_definition(Source("<layer>", line)).right):
+            if isinstance(node, Item) and node.name == "x":
+                return f"x[{','.join(i.name if isinstance(i, Name) else '?' for i in node.indices)}]"
     return "x"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
@@ -20,7 +20,7 @@ from sympy import Dummy, Expr, Symbol
 
 from .errors import FormulaError, Source, suggest
 from .notation import Beyond, Call, Element, Equation, Function, Term, index, indices_of, is_index
-from .parse import Apply, Binary, Definition, Item, Name, Negate, Node, Number
+from .parse import Apply, Binary, Definition, Item, Name, Negate, Node, Number, walk
 from .sizes import Sizes
 
 MAX_BITS = 4096  # of a constant power
@@ -131,6 +131,34 @@ class Lowering:
 
     # ------------------------------------------------------------------ equations
 
+    @staticmethod
+    def all(lines: Sequence[tuple[Source, Definition]], scope: Scope) -> None:
+        """Lower equations in their order, but a start value, and what it is computed from, before it is used."""
+        for source, definition in lines:
+            Lowering(source, scope).announce(definition)
+        lefts = [cast("Name | Item", d.left).name for _, d in lines]
+        rights = [{n.name for n in walk(d.right) if isinstance(n, (Name, Item))} for _, d in lines]
+        starting = {k for k, (_, d) in enumerate(lines) if is_start(d)}
+        todo = dict(enumerate(lines))
+
+        def lower(k: int) -> None:
+            if k not in todo:
+                return
+            source, definition = todo.pop(k)
+            before = {j for j in starting if lefts[j] in rights[k]}
+            if k in starting:
+                names, found = set[str](), rights[k]
+                while found - names:
+                    names |= found
+                    found = set[str]().union(*(rights[j] for j in todo if lefts[j] in names))
+                before |= {j for j in todo if lefts[j] in names}
+            for j in sorted(before):
+                lower(j)
+            Lowering(source, scope).equation(definition)
+
+        for k in range(len(lines)):
+            lower(k)
+
     def announce(self, definition: Definition) -> None:
         """Make known that an equation for this array is coming, so that a recurrence may use it before."""
         if not is_start(definition):
@@ -172,6 +200,8 @@ class Lowering:
         left = definition.left
         assert isinstance(left, Item)
         name = self.scope.renamed.get(left.name, left.name)
+        if name in self.scope.initial:
+            raise self.error(f"'{left.name}' has a start value already", left)
         axes = self.scope.coming.get(name, ())
         place = next(k for k, i in enumerate(left.indices) if _is_before_first(i))
         led = list(self.scope.leading) if name in self.scope.led else []

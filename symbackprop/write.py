@@ -205,6 +205,7 @@ class Writer:
             else:
                 above.append(f)
         free: list[tuple[list[Expr], int]] = []
+        turned: list[tuple[list[Expr], int]] = []
         for group in (above, below):
             for i, f in enumerate(group):
                 if isinstance(f, sympy.Add):
@@ -212,10 +213,12 @@ class Writer:
                     sign *= s
                     if either:
                         free.append((group, i))
+                    elif s < 0 and f not in self.style.differences and -f not in self.style.differences:
+                        turned.append((group, i))
                 elif isinstance(f, sympy.Pow) and isinstance(f.base, sympy.Add) and f.exp.is_Integer and f.exp % 2 == 0:
                     group[i] = self._even(f)
-        if sign < 0 and free:
-            group, i = free[-1]
+        if sign < 0 and (free or turned):
+            group, i = (free or turned)[-1]
             group[i], sign = -group[i], 1
         for group in (above, below):
             group.sort(key=lambda f: (-self.rank(f), isinstance(f, sympy.Add), text_of(f)))
@@ -396,7 +399,7 @@ class Writer:
             scale = scale * Symbol(self.style.sizes.get(base_name(i.name), "?"), integer=True, positive=True)
         if outside != 1 and not (outside * scale).has(scale) and len(term.over) == 1:
             name, outside = "mean", outside * scale
-        negative = outside.could_extract_minus_sign()
+        negative = self.split(outside)[0] < 0
         if negative:
             outside = -outside
         elif inside.could_extract_minus_sign() and not isinstance(inside, sympy.Add):
