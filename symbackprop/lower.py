@@ -337,6 +337,8 @@ class Lowering:
             inside = self.scalar(body, bound | set(letters))
             for letter, argument in zip(letters, node.arguments, strict=False):
                 if index(letter) not in indices_of(inside):
+                    if not self.scope.sizes.is_open(letter):
+                        raise self.error(f"the {node.name} over '{letter}' is of values that do not vary with '{letter}'", argument)
                     raise self.error(f"unknown name '{letter}'{suggest(letter, self.scope.names())}", argument)
             if node.name == "max":
                 return (Term(inside, tuple(map(index, letters)), "max"),)

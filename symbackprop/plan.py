@@ -222,7 +222,8 @@ class Planner:
             body = front * sympy.Add(*(a / front for a in body.args))
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
         if fill and (set(indices_of(body)) != set(frame) or (not frame and not elements_of(body))):
-            code = f"np.full({self._shape(frame)}, {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"
+            kind = "np.intp" if any(t.reduce == "argmax" for t, _ in terms) else "_dtype(params)"
+            code = f"np.full({self._shape(frame)}, {code}, {kind})" if frame else f"np.asarray({code}, {kind})"
         return code
 
     def _shape(self, frame: Sequence[Symbol]) -> str:

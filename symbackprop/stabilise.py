@@ -191,7 +191,7 @@ def _shift_exponentials(equations: Sequence[Equation], taken: set[str]) -> tuple
         if term is not None and is_sum and isinstance(term.body, sympy.exp) and elements_of(term.body):
             argument = cast(Expr, term.body.args[0])
             maximum = Element(_fresh("m", equation.name, taken), *equation.target.indices)
-            axes = [*equation.target.indices, *term.over]
+            axes = [*equation.target.indices, *(i for i in term.over if i in indices_of(argument))]
             shifted = Element(_fresh("s", equation.name, taken), *axes)
             shifts[equation.name] = _Shift(equation.target, argument, maximum, shifted)
             result.append(Equation(maximum, (Term(argument, term.over, "max"),)))
