@@ -529,7 +529,7 @@ class Trainer:
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         self._dtype = _dtype(params)
-        shapes = {name: np.shape(value) for name, value in params.items()}
+        shapes = {name: np.shape(params[name]) for name in SHAPES}
         # All weights lie in one vector, their gradients and the optimiser's state in others: an update is a few operations.
         self._weights, self.params = _flat(shapes, self._dtype)
         self._gradient, self._grads = _flat(shapes, self._dtype)
@@ -569,7 +569,7 @@ class Trainer:
 
     def _step(self, x, y):
         """One update on arrays that were checked before."""
-        buffers = self._buffers.setdefault(tuple([a.shape for a in x]), [])
+        buffers = self._buffers.setdefault(tuple([a.shape for a in [*x, *y]]), [])
         value = _train(self.params, self._grads, buffers, *x, *y)
         eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
         self.steps += 1

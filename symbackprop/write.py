@@ -156,8 +156,8 @@ class Writer:
             return self.call(expr), ATOM
         if expr == sympy.pi:
             return self.pi(), ATOM
-        if isinstance(expr, sympy.exp):
-            return self.exponential(expr.args[0])
+        if isinstance(expr, sympy.exp) or expr == sympy.E:
+            return self.exponential(expr.args[0] if expr.args else sympy.S.One)  # exp(1) is a constant of SymPy's
         if isinstance(expr, sympy.Mod):
             return f"mod({self.expression(expr.args[0])}, {self.expression(expr.args[1])})", ATOM
         if type(expr) in _NAMES:
