@@ -145,8 +145,8 @@ def _array(value, key, shape, dtype, one_hot=False):
         limit = SIZES.get(PLACES[key])
         if value.size and (np.any(value != np.floor(value)) or value.min() < 0 or (limit and value.max() >= limit)):
             raise ValueError(f"'{key}' must hold whole numbers from 0 to {limit - 1 if limit else '…'}")
-        return value.astype(np.intp, copy=False)
-    return value.astype(dtype, copy=False)
+        return value.astype(np.intp, order="C", copy=False)
+    return value.astype(dtype, order="C", copy=False)
 
 
 def _arrays(data, shapes, dtype, one_hot=False):
@@ -789,6 +789,7 @@ class Trainer:
     def _checked(self, X, Y):
         """The arrays of a batch: checked and converted, except where arrays of these shapes and the right type were checked before."""
         ready = type(X) is np.ndarray and X.dtype == self._dtype and type(Y) is np.ndarray and Y.dtype == self._dtype
+        ready = ready and X.flags.c_contiguous and Y.flags.c_contiguous
         if ready and (X.shape, Y.shape) in self._known:
             return [X], [Y]
         x, y = _examples(X, Y, self._dtype)

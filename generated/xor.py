@@ -93,7 +93,7 @@ def _array(value, key, shape, dtype, one_hot=False):
     if value.ndim != len(shape) or any(e not in (None, s) for e, s in zip(expected, value.shape)):
         wanted = ", ".join("N" if s is None else str(SIZES.get(s) or s) for s in shape)
         raise ValueError(f"'{key}' must have the shape ({wanted}), not {value.shape}")
-    return value.astype(dtype, copy=False)
+    return value.astype(dtype, order="C", copy=False)
 
 
 def _arrays(data, shapes, dtype, one_hot=False):
@@ -555,6 +555,7 @@ class Trainer:
     def _checked(self, X, Y):
         """The arrays of a batch: checked and converted, except where arrays of these shapes and the right type were checked before."""
         ready = type(X) is np.ndarray and X.dtype == self._dtype and type(Y) is np.ndarray and Y.dtype == self._dtype
+        ready = ready and X.flags.c_contiguous and Y.flags.c_contiguous
         if ready and (X.shape, Y.shape) in self._known:
             return [X], [Y]
         x, y = _examples(X, Y, self._dtype)
