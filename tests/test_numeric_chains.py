@@ -61,7 +61,9 @@ TARGETS = [("numpy", "fast"), ("numpy", "plain"), ("numba", "fast")]
 def keeping(pick, places, c):
     """A layer that keeps all axes but the last, and the width after it."""
     units, activation = pick([2, 3, 4]), pick([None, "tanh", "relu", "gelu", "softmax"])
-    norms = [rms_norm(), batch_norm(), *([layer_norm(), group_norm(pick([g for g in range(1, c) if c % g == 0]))] if c > 1 else [])]
+    # Two values less their mean are one and the same but for the sign: too little is left to compare.
+    norms = [rms_norm(), batch_norm(), *([layer_norm(), group_norm(pick([g for g in (1, 2) if c % g == 0]))] if c > 4 else [])]
+    norms += [layer_norm(), group_norm(1)] if 2 < c <= 4 else []
     rows = [
         (dense(units, activation), units),
         (dense(units, bias=False), units),
@@ -122,7 +124,7 @@ def branched(pick, places, c, depth):
         inner.append(pick([dense(c), dense(c, "tanh"), *([conv(c, (1,) * len(places) if places[1:] else 1)] if places else [])]))
         width = c
     if pick([0, 1]):
-        inner.append(pick([rms_norm(), batch_norm(), *([layer_norm(), group_norm(1)] if width > 1 else [])]))
+        inner.append(pick([rms_norm(), batch_norm(), *([layer_norm(), group_norm(1)] if width > 2 else [])]))
     return branch(name, *inner), c if name == "residual" else c + width
 
 
@@ -158,7 +160,8 @@ def networks(draw):
         # the mask is that of the sequence as it comes in
         if "mask=true" not in layer.text or (places == begun and len(places) == 1):
             layers, places, c = [*layers, layer], after, width
-    return start, [*layers, dense(2)] if pick([0, 1]) or not layers[1:] else layers
+    trained = any(re.search(r"dense|conv|norm|embedding", layer.text) for layer in layers)
+    return start, layers if trained and pick([0, 1]) else [*layers, dense(2)]
 
 
 def trained(shape, layers, params, data, Y, noises):
