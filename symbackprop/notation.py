@@ -19,7 +19,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import sympy
 from sympy import Expr, Symbol
@@ -41,7 +41,7 @@ class Element(Expr):
     def __new__(cls, name: str | Symbol, *indices: Expr) -> Element:
         """An element by name and indices; SymPy rebuilds it from `args`, hence the symbol beside the text."""
         label = name if isinstance(name, Symbol) else Symbol(name)
-        return Expr.__new__(cls, label, *indices)
+        return Expr.__new__(cls, label, *map(_unmarked, indices))
 
     @property
     def name(self) -> str:
@@ -63,6 +63,13 @@ class Element(Expr):
 
     def _sympystr(self, printer: Any) -> str:  # noqa: ARG002
         return f"{self.name}[{','.join(map(index_text, self.indices))}]" if self.indices else self.name
+
+
+def _unmarked(i: Expr) -> Expr:
+    """An index in which no mark stands within arithmetic, as when `i` in `2*i + p` came to be a letter that counts beyond."""
+    if not i.args or isinstance(i, Beyond) or not i.has(Beyond):
+        return i
+    return cast(Expr, i.xreplace({b: b.args[0] for b in i.atoms(Beyond)}))
 
 
 class Beyond(Expr):
