@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from sympy import Expr
 from . import catalogue
 from .errors import FormulaError, NetworkError, Source, suggest
 from .functions import catalogue_functions, make_function
+from .layer_rows import LAYER_NAMES
 from .lower import BUILT_IN, REDUCTIONS, Lowering, Scope, is_start
 from .notation import (
     SAFE_NAME,
@@ -48,6 +49,8 @@ class Assembly:
         self.penalties: list[Term] = []
         self.draws: dict[str, Draw] = {}
         self.averages: dict[str, tuple[float, float]] = {}
+        self.notes: list[str] = []
+        self.links: set[str] = set()  # the names in a chain
         for table, names in (
             ("constants", spec.constants),
             ("activation", spec.activations),
@@ -228,6 +231,27 @@ class Assembly:
             ]
         return swap
 
+    def _own_notes(self, used: Collection[str]) -> list[str]:
+        """What stands for something else here than elsewhere: the built-ins that were declared anew, of those that are `used`."""
+        spec, lines = self.spec, list[str]()
+        for owns, built_in in (
+            (spec.activations, {*catalogue.ACTIVATIONS, *catalogue.FUNCTIONS}),
+            (spec.losses, {*catalogue.LOSSES, *catalogue.LOSS_NAMES}),
+            (spec.layers, {*LAYER_NAMES}),
+        ):
+            for own in (o for n, o in owns.items() if n in built_in and n in used):
+                if own.formula is not None and owns is spec.activations:
+                    said = f"{own.name}({self.scope.functions[own.name].parameters[0]}) = {own.formula.text.strip()}"
+                else:
+                    text = own.formula or own.equations
+                    assert text is not None
+                    said = "; ".join(line.text.partition("#")[0].strip() for line in split_lines(text))
+                given = "".join(f", {k} = {v}" for k, v in own.others.items() if is_number(v))
+                lines.append(f"{own.name} is this network's own, not the built-in one: {said}{given}")
+        for name in {f.text.strip() for f in spec.functions} & {*catalogue.ACTIVATIONS, *catalogue.FUNCTIONS} & {*used}:
+            lines.append(f"{name} is left abstract in this network: it stands for any function, not for the built-in one")
+        return sorted(lines)
+
     def _network(self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...], labels: Labels) -> Network:
         spec, scope = self.spec, self.scope
         swap = self._rename_sizes()
@@ -237,6 +261,8 @@ class Assembly:
         )
         arrays = [Array(n, axes, self.roles.get(n, "stored")) for n, axes in scope.axes.items()]
         used = {c.name for e in scope.equations for t in e.terms for c in t.body.atoms(Call)}
+        # Derivatives may be written with built-in functions: that a name is taken must be known.
+        used |= {n for n in spec.activations if n in scope.functions and n in catalogue_functions()}
         todo = list(used)
         while todo:
             body = scope.functions[todo.pop()].body
@@ -259,6 +285,7 @@ class Assembly:
             batch=batch,
             labels=labels,
             text=spec.chain.text.strip() if spec.chain is not None else "",
+            notes=(*self.notes, *self._own_notes({*used, *self.links})),
             training={"rate": spec.rate, **spec.train},
         )
 

@@ -91,6 +91,10 @@ class Layers(Assembly):
         """Whether a name is an activation."""
         return name in catalogue.ACTIVATIONS or name in self.spec.activations or name in self.scope.functions
 
+    def is_identity(self, name: str) -> bool:
+        """Whether a name is the activation that changes nothing."""
+        return name == "identity" and name not in self.spec.activations
+
     def layer(
         self, link: Link, count: int, current: Current, letter: str, after: Link | None, source: Source
     ) -> tuple[Current, Link | None]:
@@ -121,7 +125,7 @@ class Layers(Assembly):
             layer, count, current, cut, choice, initialiser, Source(source.name, source.whole, link.at, source.end)
         )
         self._penalise(layer, count, penalties, source)
-        if layer.activation or (choice.activation is not None and choice.activation.name == "identity"):
+        if layer.activation or (choice.activation is not None and self.is_identity(choice.activation.name)):
             return result, None
         return result, choice.activation
 
@@ -286,9 +290,11 @@ class Layers(Assembly):
         texts = [t for t in texts if t]
         if layer.activation:
             chosen = choice.activation.name if choice.activation else layer.activation
-            if not (self.is_activation(chosen) and chosen not in ("softmax", "log_softmax")):
+            own = self.spec.activations.get(chosen)
+            vector = own.equations is not None if own is not None else chosen in ("softmax", "log_softmax")
+            if vector or not self.is_activation(chosen):
                 raise NetworkError(f"unknown activation '{chosen}'", where.place(where.start))
-            texts = [t.replace("activation(", "(" if chosen == "identity" else f"{chosen}(") for t in texts]
+            texts = [t.replace("activation(", "(" if self.is_identity(chosen) else f"{chosen}(") for t in texts]
         letters, leading = choice.letters, current.axes[:cut]
         sources = [Source(f"<layer {layer.name}>", text) for text in texts]
         definitions = [parse_definition(s) for s in sources]

@@ -72,6 +72,8 @@ def _logs_of_stored(equation: Equation, definitions: Mapping[str, Equation], fun
                     body = cast(Expr, d.terms[0].body.xreplace(dict(zip(d.target.indices, e.indices, strict=True))))
                     unfolded = unfolded.xreplace({e: body})
             unfolded = unfold_calls(unfolded, functions)
+            if _is_own_softplus(functions):
+                continue
             if unfolded != argument and unfolded.has(sympy.exp) and not unfolded.has(sympy.Piecewise):
                 split = _log_of(unfolded)
                 # Better only if no logarithm is left of something that may underflow.
@@ -79,6 +81,12 @@ def _logs_of_stored(equation: Equation, definitions: Mapping[str, Equation], fun
                     swap[log] = split
         terms.append(replace(term, body=cast(Expr, term.body.xreplace(swap))))
     return replace(equation, terms=tuple(terms))
+
+
+def _is_own_softplus(functions: Mapping[str, Function]) -> bool:
+    """Whether softplus, which `_log_of` writes, is something else in this network."""
+    body = functions["softplus"].body if "softplus" in functions else None
+    return body is None or body != sympy.log(1 + sympy.exp(Element(functions["softplus"].parameters[0])))
 
 
 def _log_of(expr: Expr) -> Expr:
