@@ -19,7 +19,6 @@ from .lower import Lowering
 from .notation import Call, Element, Equation, Fact, Network, Term, index, size_symbol
 from .parse import Apply, Item, Name, Node, Number, parse_definition, parse_expression, split_lines, walk
 
-
 # What hands on the kind of numbers that it is given.
 _PASSING = ("dropout", "flatten", "reshape", "last", "maxpool", "avgpool", "global_maxpool", "global_avgpool")
 

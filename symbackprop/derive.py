@@ -29,7 +29,9 @@ def derive(network: Network | str | Path | Mapping[str, Any], wrt: Sequence[str]
     raw, steps, adjoints = differentiate(network, names)
     names = names or tuple(a.name for a in network.arrays if a.role == "parameter")
     own = {f.name for f in network.functions}
-    functions = {name: f for name, f in catalogue_functions().items() if name in FOLDED_TO and (name not in own or f in network.functions)}
+    functions = {
+        name: f for name, f in catalogue_functions().items() if name in FOLDED_TO and (name not in own or f in network.functions)
+    }
     equations, rewrites, facts = simplify(raw, network, [adjoints[n] for n in names], functions)
     return Derivation(network, raw, equations, steps, rewrites, adjoints, facts, names)
 

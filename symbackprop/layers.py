@@ -16,18 +16,7 @@ from .errors import NetworkError, Source, suggest
 from .layer_rows import LAYER_NAMES, layers_named
 from .lower import Lowering
 from .notation import SAFE_NAME, Beyond, Draw, Element, Equation, Start, Term, index
-from .parse import (
-    Apply,
-    Binary,
-    Item,
-    Name,
-    Negate,
-    Node,
-    Number,
-    parse_definition,
-    parse_expression,
-    split_lines,
-)
+from .parse import Item, Name, Node, Number, parse_definition, parse_expression, split_lines, walk
 from .spec import Own
 
 # Arguments that give the last axis of what a layer computes.

@@ -244,17 +244,34 @@ class Lowering:
                 return self._element(node, bound)[0]
             case Negate(operand=operand):
                 return -self._index(operand, bound)
-            case Binary(operator=operator, left=left, right=right) if operator in "+-*/":
-                a, b = self._index(left, bound), self._index(right, bound)
-                if operator == "/" and b == 0:
-                    raise self.error("division by zero", node)
-                return a + b if operator == "+" else a - b if operator == "-" else a * b if operator == "*" else a / b
+            case Binary(operator=operator) if operator in "+-*/":
+                return self._index_arithmetic(node, bound)
             case Apply(name="floor", arguments=(inner,)):
                 return sympy.floor(self._index(inner, bound))
             case Apply(name="mod", arguments=(inner, period)):
                 return sympy.Mod(self._index(inner, bound), self._index(period, bound))
             case _:
                 raise self.error("an index is made of letters, whole numbers, sizes and elements, such as 2*i + p - 1", node)
+
+    def _index_arithmetic(self, node: Binary, bound: frozenset[str]) -> Expr:
+        spine, first = list[Binary](), cast(Node, node)
+        while isinstance(first, Binary) and first.operator in "+-*/":
+            spine.append(first)
+            first = first.left
+        a = self._index(first, bound)
+        for step in reversed(spine):
+            self._count(step)
+            b = self._index(step.right, bound)
+            if step.operator == "/" and b == 0:
+                raise self.error("division by zero", step)
+            a = {"+": a + b, "-": a - b, "*": a * b}[step.operator] if step.operator != "/" else a / b
+        return a
+
+    def _count(self, node: Node) -> None:
+        """One operation more, or that there are too many."""
+        self._operations += 1
+        if self._operations > MAX_OPERATIONS:
+            raise self.error(f"more than {MAX_OPERATIONS} operations in one formula; give parts of it names of their own", node)
 
     def size_of(self, node: Node) -> Expr:
         """A size from a formula of other sizes."""
@@ -338,7 +355,9 @@ class Lowering:
             for letter, argument in zip(letters, node.arguments, strict=False):
                 if index(letter) not in indices_of(inside):
                     if not self.scope.sizes.is_open(letter):
-                        raise self.error(f"the {node.name} over '{letter}' is of values that do not vary with '{letter}'", argument)
+                        raise self.error(
+                            f"the {node.name} over '{letter}' is of values that do not vary with '{letter}'", argument
+                        )
                     raise self.error(f"unknown name '{letter}'{suggest(letter, self.scope.names())}", argument)
             if node.name == "max":
                 return (Term(inside, tuple(map(index, letters)), "max"),)
@@ -425,9 +444,7 @@ class Lowering:
 
     def _scalar(self, node: Node, bound: frozenset[str]) -> tuple[Expr, float | None]:
         """The expression, and its value where it is constant: that is looked at before SymPy builds anything."""
-        self._operations += 1
-        if self._operations > MAX_OPERATIONS:
-            raise self.error(f"more than {MAX_OPERATIONS} operations in one formula; give parts of it names of their own", node)
+        self._count(node)
         match node:
             case Number(value=value):
                 return sympy.Rational(value.numerator, value.denominator), float(value)

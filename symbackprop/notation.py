@@ -245,8 +245,8 @@ class Network(Displayed):
     """Equations in the order of computation; the last target is the scalar that is differentiated.
 
     `draws` says how arrays of noise are drawn; `averages` names stored arrays whose running average (with this share of the
-    newest value) stands in for them in predictions, and where that average starts. `notes` are what a reader should be told of how
-    the network was declared.
+    newest value) stands in for them in predictions, and where that average starts. `notes` are what a reader should be told of
+    how the network was declared.
     """
 
     name: str

@@ -170,7 +170,7 @@ def _evaluated(equations: Sequence[Equation], given: Mapping[str, Values], point
     except (ZeroDivisionError, OverflowError):
         raise DataError("at these values an equation divides by zero") from None
     for e in equations:
-        if not all(isinstance(v, mpmath.mpf) and mpmath.isfinite(v) for v in found[e.name].values()):
+        if any(isinstance(v, mpmath.mpc) or not mpmath.isfinite(v) for v in found[e.name].values()):
             raise DataError(f"at these values '{e.name}' is no finite real number")
     return found
 

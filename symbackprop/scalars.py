@@ -71,9 +71,7 @@ def _at(equation: Equation, place: Sequence[int], derivation: Derivation) -> Equ
     return Equation(target, tuple(Term(body, over) for over, body in merged.items()))
 
 
-def _placed(
-    expr: Expr, at: Mapping[Expr, Expr], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int | None]
-) -> Expr:
+def _placed(expr: Expr, at: Mapping[Expr, Expr], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int | None]) -> Expr:
     """An expression with numbers for letters: an element by the number of its place from 1, zero where it has none."""
     if isinstance(expr, Element):
         places = [cast(Expr, i.xreplace(dict(at))) for i in expr.indices]

@@ -227,7 +227,10 @@ CASES = [
     ((4,), [branch("residual", dense(4), layer_norm()), dense(2)]),
     ((4,), [branch("residual", dense(8), dense(4), layer_norm()), dense(2)]),
     ((4,), [branch("residual", swiglu(4), rms_norm()), dense(2)]),
-    (SEQUENCE, [branch("residual", attention(2), layer_norm()), branch("residual", dense(6, "relu"), dense(4), layer_norm()), LAST]),
+    (
+        SEQUENCE,
+        [branch("residual", attention(2), layer_norm()), branch("residual", dense(6, "relu"), dense(4), layer_norm()), LAST],
+    ),
     (SEQUENCE, [branch("residual", recurrent("lstm", 4), layer_norm()), LAST, dense(2)]),
     (IMAGE, [branch("residual", conv(2, (3, 3), padding=1), batch_norm()), FLATTEN, dense(2)]),
     (IMAGE, [branch("residual", branch("concat", conv(2, (1, 1)), batch_norm()), dense(2), group_norm(2)), global_pool("avg")]),
