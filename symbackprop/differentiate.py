@@ -41,6 +41,7 @@ from .notation import (
     size_symbol,
     unwrapped,
     within_step,
+    without,
 )
 from .solve import bounds, solve
 
@@ -338,6 +339,6 @@ def _at_one_place(term: Term) -> Term:
             letter, value = test.args if is_index(test.args[0]) else reversed(test.args)
             plain = value.is_Integer or (not indices_of(value) and not value.atoms(Element))
             if letter in term.over and plain:
-                body = cast(Expr, (term.body / factor).xreplace({letter: value}))
+                body = cast(Expr, without(term.body, (factor,)).xreplace({letter: value}))
                 return _at_one_place(Term(body, tuple(i for i in term.over if i != letter), term.reduce))
     return term

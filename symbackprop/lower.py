@@ -440,7 +440,10 @@ class Lowering:
 
     def scalar(self, node: Node, bound: frozenset[str] = frozenset()) -> Expr:
         """An expression as one scalar."""
-        return self._scalar(node, bound)[0]
+        value = self._scalar(node, bound)[0]
+        if value.has(sympy.zoo, sympy.nan, sympy.oo):
+            raise self.error("this divides by zero, or is the logarithm of it", node)
+        return value
 
     def _scalar(self, node: Node, bound: frozenset[str]) -> tuple[Expr, float | None]:
         """The expression, and its value where it is constant: that is looked at before SymPy builds anything."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -405,6 +405,11 @@ def common_factors(terms: Sequence[Term]) -> list[Expr]:
     """The factors that stand before every one of several terms, outside of its sum."""
     own = list(map(_outer_factors, terms))
     return sorted(set[Expr].intersection(*own), key=text_of) if own else []
+
+
+def without(body: Expr, factors: Collection[Expr]) -> Expr:
+    """A product without factors that it has; a division would leave what is no number where a factor is 0."""
+    return cast(Expr, sympy.Mul(*(f for f in sympy.Mul.make_args(body) if f not in factors)))
 
 
 def _outer_factors(term: Term) -> set[Expr]:

@@ -29,6 +29,7 @@ from .notation import (
     indices_of,
     is_index,
     size_symbol,
+    without,
 )
 from .numpy_text import Names, NumpyWriter, aligned
 from .views import Shapes, View
@@ -219,7 +220,7 @@ class Planner:
             body += self._without_sum(_merged(term, view, pieces), frame, pieces)
         if isinstance(body, sympy.Add) and (shared := common_factors([Term(cast(Expr, a)) for a in body.args])):
             front = sympy.Mul(*shared)
-            body = front * sympy.Add(*(a / front for a in body.args))
+            body = front * sympy.Add(*(without(cast(Expr, a), shared) for a in body.args))
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
         if fill and (set(indices_of(body)) != set(frame) or (not frame and not elements_of(body))):
             kind = "np.intp" if any(t.reduce == "argmax" for t, _ in terms) else "_dtype(params)"

@@ -29,6 +29,7 @@ from .notation import (
     most_shared,
     names_of,
     text_of,
+    without,
 )
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
@@ -430,8 +431,9 @@ class Writer:
         together = most_shared(terms) if len(terms) > 1 else []
         if any(terms[k].over for k in together):
             inside = [terms[k] for k in together]
-            front = cast(Expr, sympy.Mul(*common_factors(inside)))
-            inner = self.bracket(self.terms(replace(t, body=t.body / front) for t in inside))
+            shared = common_factors(inside)
+            front = cast(Expr, sympy.Mul(*shared))
+            inner = self.bracket(self.terms(replace(t, body=without(t.body, shared)) for t in inside))
             grouped = f"{self.expression(front, PRODUCT)}{self.times}{inner}"
             rest = [t for k, t in enumerate(terms) if k not in together]
             return f"{self.terms(rest)} + {grouped}" if rest else grouped
