@@ -92,7 +92,7 @@ def _array(value, key, shape, dtype, one_hot=False):
     if value.ndim != len(shape) or any(e not in (None, s) for e, s in zip(expected, value.shape)):
         wanted = ", ".join("N" if s is None else str(SIZES.get(s) or s) for s in shape)
         raise ValueError(f"'{key}' must have the shape ({wanted}), not {value.shape}")
-    return value.astype(dtype, copy=False)
+    return value.astype(dtype, order="C", copy=False)
 
 
 def _arrays(data, shapes, dtype, one_hot=False):
@@ -529,7 +529,7 @@ class Trainer:
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         self._dtype = _dtype(params)
-        shapes = {name: np.shape(value) for name, value in params.items()}
+        shapes = {name: np.shape(params[name]) for name in SHAPES}
         # All weights lie in one vector, their gradients and the optimiser's state in others: an update is a few operations.
         self._weights, self.params = _flat(shapes, self._dtype)
         self._gradient, self._grads = _flat(shapes, self._dtype)
@@ -556,6 +556,7 @@ class Trainer:
     def _checked(self, X, Y):
         """The arrays of a batch: checked and converted, except where arrays of these shapes and the right type were checked before."""
         ready = type(X) is np.ndarray and X.dtype == self._dtype and type(Y) is np.ndarray and Y.dtype == self._dtype
+        ready = ready and X.flags.c_contiguous and Y.flags.c_contiguous
         if ready and (X.shape, Y.shape) in self._known:
             return [X], [Y]
         x, y = _examples(X, Y, self._dtype)
@@ -569,7 +570,7 @@ class Trainer:
 
     def _step(self, x, y):
         """One update on arrays that were checked before."""
-        buffers = self._buffers.setdefault(tuple([a.shape for a in x]), [])
+        buffers = self._buffers.setdefault(tuple([a.shape for a in [*x, *y]]), [])
         value = _train(self.params, self._grads, buffers, *x, *y)
         eta = float(self._rate(self.learning_rate, self.steps, **self._rate_constants))
         self.steps += 1
@@ -824,8 +825,9 @@ def check_gradients(seed=0, directions=5):
         above = loss({name: w + h * along[name] for name, w in params.items()}, X, Y)
         below = loss({name: w - h * along[name] for name, w in params.items()}, X, Y)
         numeric = (above - below) / (2 * h)
-        worst = max(worst, abs(derived - numeric) / max(abs(numeric), typical, 1e-12))
-    return worst
+        # What is no number must not pass for a small one.
+        worst = np.maximum(worst, abs(derived - numeric) / max(abs(numeric), typical, 1e-12))
+    return float(worst)
 
 
 # ---------------------------------------------------------------------------------------------- command line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,7 +13,8 @@ from sympy import Expr
 from . import catalogue
 from .errors import FormulaError, NetworkError, Source, suggest
 from .functions import catalogue_functions, make_function
-from .lower import BUILT_IN, REDUCTIONS, Lowering, Scope
+from .layer_rows import LAYER_NAMES
+from .lower import BUILT_IN, REDUCTIONS, Lowering, Scope, is_start
 from .notation import (
     SAFE_NAME,
     Array,
@@ -48,6 +49,8 @@ class Assembly:
         self.penalties: list[Term] = []
         self.draws: dict[str, Draw] = {}
         self.averages: dict[str, tuple[float, float]] = {}
+        self.notes: list[str] = []
+        self.links: set[str] = set()  # the names in a chain
         for table, names in (
             ("constants", spec.constants),
             ("activation", spec.activations),
@@ -106,12 +109,9 @@ class Assembly:
         assert spec.equations is not None
         self.scope.examples = self._batch()
         self.scope.parameters = frozenset(n for n, r in self.roles.items() if r == "parameter")
-        last: Source = spec.equations
         lines = [(line, parse_definition(line)) for line in split_lines(spec.equations)]
-        for last, definition in lines:
-            Lowering(last, self.scope).announce(definition)
-        for last, definition in lines:
-            Lowering(last, self.scope).equation(definition)
+        Lowering.all(lines, self.scope)
+        last = next((line for line, d in reversed(lines) if not is_start(d)), spec.equations)
         if not self.scope.equations:
             raise NetworkError("a network needs at least one equation", spec.equations.place(spec.equations.start))
         loss = self.scope.equations[-1].target
@@ -208,10 +208,14 @@ class Assembly:
             facts.append(Fact(terms[0], value))
         return tuple(facts)
 
-    def _rename_sizes(self) -> None:
-        """A size must not have the name of an array: `N` for the letter n, where something else is called N."""
+    def _rename_sizes(self) -> dict[Expr, Expr]:
+        """The names of sizes that are not to stay, in the equations as well; what became of them.
+
+        A range that turned out to be another's has that one's size; and no size has the name of an array: `N` for the letter n,
+        where something else is called N.
+        """
         taken = {*self.scope.axes, *self.scope.functions, *self.aliases}
-        swap: dict[Expr, Expr] = {}
+        swap = self.scope.sizes.renamed()
         for letter in self.scope.sizes.letters():
             old = self.scope.sizes.symbol(letter)
             if old.name in taken:
@@ -220,17 +224,45 @@ class Assembly:
                     new += "_"
                 taken.add(new)
                 self.scope.sizes.extend({letter: new})
-                swap[old] = size_symbol(new)
+                swap |= {s: size_symbol(new) for s, now in [*swap.items(), (old, old)] if now == old}
         if swap:
             self.scope.equations[:] = [
                 replace(e, terms=tuple(replace(t, body=t.body.xreplace(swap)) for t in e.terms)) for e in self.scope.equations
             ]
+        return swap
+
+    def _own_notes(self, used: Collection[str]) -> list[str]:
+        """What stands for something else here than elsewhere: the built-ins that were declared anew, of those that are `used`."""
+        spec, lines = self.spec, list[str]()
+        for owns, built_in in (
+            (spec.activations, {*catalogue.ACTIVATIONS, *catalogue.FUNCTIONS}),
+            (spec.losses, {*catalogue.LOSSES, *catalogue.LOSS_NAMES}),
+            (spec.layers, {*LAYER_NAMES}),
+        ):
+            for own in (o for n, o in owns.items() if n in built_in and n in used):
+                if own.formula is not None and owns is spec.activations:
+                    said = f"{own.name}({self.scope.functions[own.name].parameters[0]}) = {own.formula.text.strip()}"
+                else:
+                    text = own.formula or own.equations
+                    assert text is not None
+                    said = "; ".join(line.text.partition("#")[0].strip() for line in split_lines(text))
+                given = "".join(f", {k} = {v}" for k, v in own.others.items() if is_number(v))
+                lines.append(f"{own.name} is this network's own, not the built-in one: {said}{given}")
+        for name in {f.text.strip() for f in spec.functions} & {*catalogue.ACTIVATIONS, *catalogue.FUNCTIONS} & {*used}:
+            lines.append(f"{name} is left abstract in this network: it stands for any function, not for the built-in one")
+        return sorted(lines)
 
     def _network(self, prediction: str | None, batch: str | None, facts: tuple[Fact, ...], labels: Labels) -> Network:
         spec, scope = self.spec, self.scope
-        self._rename_sizes()
+        swap = self._rename_sizes()
+        facts = tuple(
+            replace(f, term=replace(f.term, body=f.term.body.xreplace(swap)), value=cast(Expr, f.value.xreplace(swap)))
+            for f in facts
+        )
         arrays = [Array(n, axes, self.roles.get(n, "stored")) for n, axes in scope.axes.items()]
         used = {c.name for e in scope.equations for t in e.terms for c in t.body.atoms(Call)}
+        # Derivatives may be written with built-in functions: that a name is taken must be known.
+        used |= {n for n in spec.activations if n in scope.functions and n in catalogue_functions()}
         todo = list(used)
         while todo:
             body = scope.functions[todo.pop()].body
@@ -253,6 +285,7 @@ class Assembly:
             batch=batch,
             labels=labels,
             text=spec.chain.text.strip() if spec.chain is not None else "",
+            notes=(*self.notes, *self._own_notes({*used, *self.links})),
             training={"rate": spec.rate, **spec.train},
         )
 

@@ -77,6 +77,7 @@ class Buffering(Operations):
         if name.isidentifier() and (lines := self._tried(lambda: self._bind(name, expression_of(value), dying))):
             return lines
         self._pin(reads)
+        self._loose.add(name)
         return [f"{name}[...] = {value}" if name in self.outputs else line]
 
     def _tried(self, write: Callable[[], None]) -> list[str] | None:
@@ -203,6 +204,7 @@ class Buffering(Operations):
             if lines is None:
                 self._pin(reads)
                 target, sign, value = parted(code)
+                self._loose.add(root_of(target))
                 lines = [f"{target}[...] {sign} {value}"] if target in self.outputs else [code]
             result += [indent + made for made in lines]
         self._certain = True

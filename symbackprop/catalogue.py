@@ -68,7 +68,8 @@ class Loss:
     """A loss for one example, from the prediction (`p`, or `z` where it takes logits) and the target `y`.
 
     A `formula` without indices is summed over the outputs. `equations` end in the value of one example. `facts` are
-    assumed of the target and checked by emitted modules; `labels` says which values the target takes.
+    assumed of the target and checked by emitted modules; `labels` says which values the target takes. `on_logits` names the same
+    loss of what enters the sigmoid or the softmax.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Loss:
     constants: Mapping[str, str] = field(default_factory=dict[str, str])
     facts: tuple[str, ...] = ()
     labels: Literal["real", "one-hot", "zero-one", "signed", "count"] = "real"
+    on_logits: str = ""
     source: str = ""
 
 
@@ -199,14 +201,25 @@ LOSSES: Mapping[str, Loss] = {
             source="Huber 1964",
         ),
         Loss("log_cosh", "log(cosh(p - y))"),
-        Loss("binary_cross_entropy", "-(y*log(p) + (1 - y)*log(1 - p))", labels="zero-one"),
+        Loss(
+            "binary_cross_entropy",
+            "-(y*log(p) + (1 - y)*log(1 - p))",
+            labels="zero-one",
+            on_logits="sigmoid_cross_entropy",
+        ),
         Loss(
             "sigmoid_cross_entropy",
             equations=("p[k] = sigmoid(z[k])", "c = sum(k, softplus(z[k]) - y[k]*z[k])"),
             takes="z",
             labels="zero-one",
         ),
-        Loss("cross_entropy", "-sum(k, y[k]*log(p[k]))", facts=_ONE_HOT, labels="one-hot"),
+        Loss(
+            "cross_entropy",
+            "-sum(k, y[k]*log(p[k]))",
+            facts=_ONE_HOT,
+            labels="one-hot",
+            on_logits="softmax_cross_entropy",
+        ),
         Loss(
             "softmax_cross_entropy",
             equations=("S = sum(k, exp(z[k]))", "p[k] = exp(z[k])/S", "c = -sum(k, y[k]*(z[k] - log(S)))"),

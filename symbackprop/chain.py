@@ -71,10 +71,12 @@ def _link(reader: Reader) -> Link:
         return Link(token.at, token.text)
     reader.take()
     if token.text in BRANCHES:
+        reader.deeper("branches")
         inner = [_link(reader)]
         while reader.ahead("->"):
             reader.take()
             inner.append(_link(reader))
+        reader.shallower()
         reader.expect(")", f"to close '{token.text}('")
         return Link(token.at, token.text, inner=tuple(inner))
     arguments: list[Node] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,13 +11,16 @@ from sympy import Expr
 
 from . import catalogue
 from .assemble import fact
-from .chain import BRANCHES, Link, Shape, every_link, parse_chain
+from .chain import BRANCHES, Link, Shape, as_link, every_link, parse_chain
 from .errors import NetworkError, Source, suggest
 from .functions import decimal
 from .layers import WIDTHS, Current, Layers
 from .lower import Lowering
 from .notation import Call, Element, Equation, Fact, Network, Term, index, size_symbol
-from .parse import Apply, Binary, Item, Name, Negate, Node, Number, parse_definition, parse_expression, split_lines
+from .parse import Apply, Item, Name, Node, Number, parse_definition, parse_expression, split_lines, walk
+
+# What hands on the kind of numbers that it is given.
+_PASSING = ("dropout", "flatten", "reshape", "last", "maxpool", "avgpool", "global_maxpool", "global_avgpool")
 
 
 class Chain(Layers):
@@ -37,11 +40,36 @@ class Chain(Layers):
         wide = [
             link for link in every_link(links) if any(w in row.arguments for row in self.layers_named(link.name) for w in WIDTHS)
         ]
+        self.links = {name for link in every_link(links) for name in (link.name, *self._activations_of(link))}
         self._letters = dict(zip(map(id, wide), self._unit_letters(len(wide)), strict=True))
         self.unit_letters = frozenset(self._letters.values())
         self._count = 0
         current = self._links(links[:-1], current, links[-1])
+        self._note_probabilities(links)
         return self._loss(links[-1], current, source)
+
+    def _activations_of(self, link: Link) -> list[str]:
+        """The activations that a link names among its arguments."""
+        found = [as_link(node) for node in (*link.arguments, *(link.named or {}).values())]
+        return [f.name for f in found if f is not None and self.is_activation(f.name)]
+
+    def _note_probabilities(self, links: Sequence[Link]) -> None:
+        """Say so where a loss of probabilities is given anything else: a usual slip."""
+        row = catalogue.LOSSES.get(catalogue.LOSS_NAMES.get(links[-1].name, links[-1].name))
+        wanted = {"zero-one": "sigmoid", "one-hot": "softmax"}.get(row.labels if row is not None and row.takes == "p" else "")
+        if row is None or wanted is None or row.name in self.spec.losses or links[-1].name in self.spec.losses:
+            return
+        before = next((link for link in reversed(links[:-1]) if link.name not in _PASSING), None)
+        if before is None or before.name in (*self.spec.layers, *self.spec.activations, "concat"):
+            return
+        last = self._activations_of(before)[-1:] or [before.name]
+        if last[0] not in ("sigmoid", "softmax", *self.spec.activations):
+            logits = f", or take the loss on logits, {row.on_logits}" if row.on_logits else ""
+            said = before.name + (f" with {last[0]}" if last[0] != before.name else "")
+            self.notes.append(
+                f"{row.name} takes probabilities, and {said} gives any number: put a {wanted} before it{logits}; "
+                f"elsewhere the loss is no real number"
+            )
 
     @staticmethod
     def _unit_letters(count: int) -> list[str]:
@@ -108,12 +136,13 @@ class Chain(Layers):
         return name in self.spec.losses or catalogue.LOSS_NAMES.get(name, name) in catalogue.LOSSES
 
     def _activation(self, link: Link, name: str, suffix: str, current: Current, source: Source) -> Current:
-        if link.name in self.scope.functions or link.name in ("tanh", "identity"):
+        own = self.spec.activations.get(link.name)
+        elementwise = own is None or own.equations is None
+        if elementwise and (link.name in self.scope.functions or link.name in ("tanh", "identity")):
             target = Element(name, *map(index, current.axes))
             self.scope.equations.append(Equation(target, (Term(self._applied(link, current, source)),)))
             self.scope.axes[name] = current.axes
             return Current(name, current.axes)
-        own = self.spec.activations.get(link.name)
         row = catalogue.ACTIVATIONS.get(link.name)
         if own is not None and own.equations is not None:
             sources = list(split_lines(own.equations))
@@ -135,7 +164,7 @@ class Chain(Layers):
 
     def _applied(self, link: Link, current: Current, source: Source) -> Expr:
         z = Element(current.name, *map(index, current.axes))
-        if link.name in ("tanh", "identity"):
+        if link.name == "tanh" or self.is_identity(link.name):
             self._no_constants(link, source)
             return sympy.tanh(z) if link.name == "tanh" else z
         function = self.scope.functions[link.name]
@@ -249,14 +278,4 @@ class Chain(Layers):
 
 
 def _has_items(node: Node) -> bool:
-    match node:
-        case Item():
-            return True
-        case Apply(name=name, arguments=arguments):
-            return name in ("sum", "mean") or any(map(_has_items, arguments))
-        case Negate(operand=operand):
-            return _has_items(operand)
-        case Binary(left=left, right=right):
-            return _has_items(left) or _has_items(right)
-        case _:
-            return False
+    return any(isinstance(n, Item) or (isinstance(n, Apply) and n.name in ("sum", "mean")) for n in walk(node))

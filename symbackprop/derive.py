@@ -28,7 +28,10 @@ def derive(network: Network | str | Path | Mapping[str, Any], wrt: Sequence[str]
     names = tuple(network_name(network, w) for w in wrt)
     raw, steps, adjoints = differentiate(network, names)
     names = names or tuple(a.name for a in network.arrays if a.role == "parameter")
-    functions = {name: catalogue_functions()[name] for name in FOLDED_TO}
+    own = {f.name for f in network.functions}
+    functions = {
+        name: f for name, f in catalogue_functions().items() if name in FOLDED_TO and (name not in own or f in network.functions)
+    }
     equations, rewrites, facts = simplify(raw, network, [adjoints[n] for n in names], functions)
     return Derivation(network, raw, equations, steps, rewrites, adjoints, facts, names)
 

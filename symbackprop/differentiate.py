@@ -41,10 +41,12 @@ from .notation import (
     size_symbol,
     unwrapped,
     within_step,
+    without,
 )
 from .solve import bounds, solve
 
 _LARGEST = 2000  # operations in what a function is applied to
+_ABS = Symbol("@abs")
 _MOST_FACTORS = 120  # of a product: its derivative holds their square
 Kind = Literal["loss", "activation", "weight", "signal", "penalty", "one", "other"]
 
@@ -184,9 +186,32 @@ def _partial(body: Expr, element: Expr) -> Expr:
     # Step functions are constant wherever they have a derivative, and `stop` says that its value counts as constant.
     steps = (f for f in body.atoms(sympy.sign, sympy.floor, sympy.Mod, Call) if not isinstance(f, Call) or f.name == "stop")
     held: dict[Expr, Expr] = {f: Dummy(real=True) for f in steps if f.has(element)}
-    derivative: Expr = (body.xreplace(held) if held else body).xreplace({element: variable}).diff(variable)
-    derivative = derivative.xreplace({variable: element})
+    plain = _without_abs((body.xreplace(held) if held else body).xreplace({element: variable}))
+    derivative = _with_abs(cast(Expr, plain.diff(variable))).xreplace({variable: element})
     return derivative.xreplace({v: k for k, v in held.items()}) if held else derivative
+
+
+def _without_abs(body: Expr) -> Expr:
+    """Absolute values of what SymPy does not know to be real, a logarithm say, as a function of its own.
+
+    SymPy would differentiate their real and imaginary parts; here all is real.
+    """
+    if all(f.args[0].is_extended_real for f in body.atoms(sympy.Abs)):
+        return body
+    return cast(Expr, body.replace(sympy.Abs, lambda u: Call(_ABS, (0,), u)))
+
+
+def _with_abs(derivative: Expr) -> Expr:
+    """Absolute values and their derivative, which SymPy gives for a real number, in place of that function."""
+    if not derivative.has(_ABS):
+        return derivative
+    real = Dummy(real=True)
+
+    def written(call: Call) -> Expr:
+        value = sympy.Abs(real)
+        return cast(Expr, (value.diff(real) if any(call.orders) else value).xreplace({real: call.arguments[0]}))
+
+    return cast(Expr, derivative.replace(lambda e: isinstance(e, Call) and e.args[0] == _ABS, written))
 
 
 def resolve(expr: Expr, functions: Mapping[str, Function]) -> Expr:
@@ -338,6 +363,6 @@ def _at_one_place(term: Term) -> Term:
             letter, value = test.args if is_index(test.args[0]) else reversed(test.args)
             plain = value.is_Integer or (not indices_of(value) and not value.atoms(Element))
             if letter in term.over and plain:
-                body = cast(Expr, (term.body / factor).xreplace({letter: value}))
+                body = cast(Expr, without(term.body, (factor,)).xreplace({letter: value}))
                 return _at_one_place(Term(body, tuple(i for i in term.over if i != letter), term.reduce))
     return term

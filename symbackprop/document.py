@@ -14,6 +14,7 @@ from sympy import Expr, Symbol
 
 from . import catalogue
 from .derive import closed_form
+from .functions import catalogue_functions
 from .latex import LatexWriter, latex_name
 from .matrix import matrix_equation
 from .notation import Derivation, Element, Equation, Network, Step, Term, index, indices_of, size_symbol
@@ -64,8 +65,8 @@ class Explanation:
 
     def latex(self, style: Style) -> Style:
         """The style with the usual symbols of functions."""
-        symbols = {n: r.latex for n, r in catalogue.ACTIVATIONS.items() if r.latex and n in self.functions}
-        symbols |= {n: r.latex for n, r in catalogue.ACTIVATIONS.items() if r.latex and r.formula}
+        own = {n for n, f in self.functions.items() if f != catalogue_functions().get(n)}
+        symbols = {n: r.latex for n, r in catalogue.ACTIVATIONS.items() if r.latex and r.formula and n not in own}
         return replace(style, functions=symbols)
 
     def equation(self, equation: Equation, style: Style | None = None, form: Form = "index") -> Formula:
@@ -174,7 +175,7 @@ class Explanation:
     def conventions(self) -> list[str]:
         """What holds throughout, in sentences."""
         network = self.network
-        lines = [f"The scalar that is differentiated is {network.loss}."]
+        lines = [*network.notes, f"The scalar that is differentiated is {network.loss}."]
         if network.batch is not None:
             size = self.style.sizes[network.batch]
             how = self.over_examples(size)
@@ -393,6 +394,7 @@ class Explanation:
             "gradients": gradients,
             "backward": [plain.equation(e) for e in derivation.equations],
             "facts": [f.text for f in self.facts()],
+            "notes": list(self.network.notes),
             "steps": steps,
         }
 

@@ -172,8 +172,12 @@ class _Module:
                     f"'{f.name}' is abstract: give it a formula in [activation.{f.name}] to emit code, "
                     f'for example formula = "tanh(z)"'
                 )
-        if not derivation.wrt or not any(a.role == "parameter" for a in self.network.arrays):
-            raise EmitError(f"'{self.network.name}' has no parameters to train")
+        if not derivation.wrt:
+            raise EmitError(
+                f"'{self.network.name}' has no parameters to train; say what to differentiate with respect to, "
+                f'such as derive(…, wrt=["{self.network.arrays[0].name}"])'
+            )
+        self.trained = [a.name for a in self.network.arrays if a.role == "parameter" and a.name in derivation.wrt]
         names = [a.name for a in self.network.arrays]
         self.style = style_of(self.network, derivation.adjoints)
         everything = (*self.network.equations, *derivation.equations)
@@ -225,7 +229,8 @@ class _Module:
         gradients = [(w, self.names[derivation.adjoints[w]]) for w in derivation.wrt]
         parts["forward"]["returned"] = [(self.names[n], self.names[n]) for n in kept_forward]
         parts["loss"]["returned"] = [(self.names[n], self.names[n]) for n in kept_loss]
-        parts["backward"]["returned"] = parts["train"]["taken"] = gradients
+        parts["backward"]["returned"] = gradients
+        parts["train"]["taken"] = [(w, g) for w, g in gradients if w in self.trained]
         taken = (*_RESERVED, *self.names.all())
         same = {self.names[n]: self.names[self._first_size[n]] for n in self.numbers}
         named = {self.names[n]: v for n, v in self.numbers.items()}
@@ -286,6 +291,7 @@ class _Module:
             "loss": self.names[network.loss],
             "prediction": self.names[network.prediction] if network.prediction else None,
             **rules_of_training("compiled" if self.compiled else "fast" if self.fast else "plain"),
+            "partial": {*derivation.wrt} != names,
             "defaults": {
                 "epochs": int(defaults.get("epochs", 100)),
                 "batch_size": int(defaults.get("batch_size", 32)),
@@ -347,7 +353,7 @@ class _Module:
         shapes |= {self.names[n]: tuple(self._size_of(base_name(i)) for i in own) for n, own in axes.items()}
         shapes |= {self.names[i.size]: () for i in self.network.indices}
         shapes |= {self.names[n]: () for n, _ in self.network.constants}
-        gradients = {self.names[self.derivation.adjoints[w]] for w in self.derivation.wrt}
+        gradients = {self.names[self.derivation.adjoints[w]] for w in self.trained}
         helpers = {
             h["name"]: Helper(
                 tuple(a.partition("=")[0] for a in h["arguments"].split(", ")),
@@ -381,31 +387,41 @@ class _Module:
 
     def _loops(self) -> dict[str, Any]:
         """One pass for training as loops for a compiler."""
-        gradients = [self.derivation.adjoints[w] for w in self.derivation.wrt]
+        weights = [a.name for a in self.network.arrays if a.role == "parameter"]
+        gradients = [self.derivation.adjoints[w] for w in self.trained]
         averages = [n for n, _, _ in self.network.averages]
         wanted = _closure({self.network.loss, *gradients, *averages}, self.equations)
         equations = [e for e in self.equations if e.name in wanted]
         whole = data_indices(equations) | {e.name for e in equations if e.terms and e.terms[0].reduce == "argmax"}
         data = [a for a in self.network.arrays if a.role in ("input", "noise", "target")]
-        scalars = {n: f"{self.names[n]}[0]" for n in (*self.derivation.wrt, *gradients)}
+        scalars = {n: f"{self.names[n]}[0]" for n in (*weights, *gradients)}
         scalars |= {a.name: f"{self.names[a.name]}[()]" for a in data}
         scalars |= {n: f"real({self.names[n]})" for n, _ in self.network.constants}
         planner = self.planner
         writer = LoopWriter(self.names, planner.style, planner.shapes, self.functions, whole, scalars)
-        given = {a.name for a in data} | set(self.derivation.wrt) | set(gradients)
+        given = {a.name for a in data} | set(weights) | set(gradients)
         taken = {*self.arrays, *(e.name for e in self.equations)}
         program = Loops(writer, planner.formula, self.numbers, given, taken).program(equations, averages)
         words = set(words_of(" ".join(program.lines))) | {s for _, shape, _ in program.arrays for s in shape}
-        words |= {self.names[s] for w in self.derivation.wrt for s in self._shape(w)}
+        words |= {self.names[s] for w in weights for s in self._shape(w)}
         used = [i.size for i in self.network.indices if self.names[i.size] in words]
         known = [(self.names[s], self.numbers[s]) for s in dict.fromkeys(used) if self.numbers[s] is not None]
         unknown = [s for s in dict.fromkeys(used) if self.numbers[s] is None]
+        # A size that no array of the data has is read off the weights once.
+        basic = {x.name for s in unknown if s in self.formulas for x in self.formulas[s].free_symbols} | set(unknown)
+        loose = sorted(s for s in basic - set(self.formulas) if self._axis_of(s, [a.role for a in data]) is None)
+        places = {s: cast("tuple[str, int]", self._axis_of(s, ("parameter",))) for s in loose if self.numbers[s] is None}
+        own = [self.names[a.name] for a in data]
         return {
             "known": known,
-            "unknown": [self.names[s] for s in unknown],
-            "sizes": self._size_lines([], equations, unknown),
-            "weights": [(self.names[w], [self.names[s] for s in self._shape(w)]) for w in self.derivation.wrt],
-            "gradients": [self.names[g] for g in gradients],
+            "given": ", ".join([*own, *(self.names[s] for s in places)]),
+            "arguments": ", ".join([*own, *(self.names[s] for s in unknown)]),
+            "of_weights": [f"self.params[{quoted(name)}].shape[{axis}]" for name, axis in places.values()],
+            "sizes": self._size_lines([], equations, [*unknown, *places]),
+            "weights": [(self.names[w], [self.names[s] for s in self._shape(w)]) for w in weights],
+            "gradients": [
+                self.names[self.derivation.adjoints[w]] if w in self.trained else self.names.local(f"no_d{w}") for w in weights
+            ],
             "arrays": [(n, shape, room) for n, shape, room in program.arrays],
             "rooms": list(program.rooms.items()),
             "shapes": program.rooms,
@@ -424,7 +440,7 @@ class _Module:
         return replace(statement, lines=(f"{statement.name} = np.zeros_like(params[{array!r}])",))
 
     def _size_lines(self, statements: Sequence[Statement], equations: Sequence[Equation], asked: Iterable[str] = ()) -> list[str]:
-        """Where the sizes that the statements mention come from."""
+        """Where the sizes that the statements mention come from; those that are `asked` for, from the data where it has them."""
         lines: dict[str, str] = {}
         words = set(words_of(" ".join(line for s in statements for line in s.lines)))
         used, made = {u for e in equations for u in _used(e)}, {e.name for e in equations}
@@ -439,12 +455,19 @@ class _Module:
                     say(s.name)
                 lines[size] = f"{self.names[size]} = {NumpyWriter(self.names, self.style).symbols(self.formulas[size])}"
             else:
-                lines[size] = f"{self.names[size]} = {self._holding(size, used, made)}"
+                lines[size] = "" if size in asked else f"{self.names[size]} = {self._holding(size, used, made)}"
+                if size in asked and (place := self._axis_of(size, ("input", "noise", "target"))) is not None:
+                    lines[size] = f"{self.names[size]} = {self.names[place[0]]}.shape[{place[1]}]"
 
         for i in self.network.indices:
             if self.names[i.size] in words or i.size in asked:
                 say(i.size)
-        return list(lines.values())
+        return [line for line in lines.values() if line]
+
+    def _axis_of(self, size: str, roles: Sequence[str]) -> tuple[str, int] | None:
+        """The first array with one of these roles that has an axis of this size, and which axis that is."""
+        own = [a for a in self.network.arrays if a.role in roles]
+        return next(((a.name, k) for a in own for k, x in enumerate(a.axes) if self._size_of(x) == size), None)
 
     def _holding(self, size: str, used: set[str], made: set[str]) -> str:
         """An array that has an axis of this size, and the place of that axis in its shape."""

@@ -142,6 +142,8 @@ class _Machine:
             return self.numbers[expr.name]
         if expr == sympy.pi:
             return mpmath.pi()
+        if expr == sympy.E:
+            return mpmath.e()
         if isinstance(expr, sympy.Piecewise):
             return self._piecewise(expr, at)
         if isinstance(expr, Call):

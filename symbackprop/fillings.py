@@ -147,7 +147,7 @@ def by_rest(term: Term, frame: Sequence[Symbol], shapes: Shapes) -> Filling | No
 
     y[i] = x[floor(i/2)]*[mod(i, 2) = k[floor(i/2)]] is a matrix of i//2 and i % 2 whose columns are x[i]*[q = k[i]].
     """
-    if term.over or term.reduce != "sum" or not term.body.has(sympy.floor):
+    if term.over or term.reduce != "sum" or not any(i.has(sympy.floor) for e in elements_of(term.body) for i in e.indices):
         return None
     body = shapes.numeric(term.body)
     parted: dict[Symbol, tuple[Symbol, Symbol, int]] = {}

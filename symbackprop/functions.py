@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import sympy
@@ -12,7 +12,7 @@ from . import catalogue
 from .errors import FormulaError, Source
 from .lower import Lowering, Scope
 from .notation import Element, Function
-from .parse import Apply, Binary, Item, Name, Negate, Node, parse_expression
+from .parse import Item, Name, parse_expression, walk
 from .sizes import Sizes
 
 
@@ -33,16 +33,17 @@ def catalogue_functions() -> Mapping[str, Function]:
 def make_function(name: str, formula: Source, constants: Mapping[str, Any], functions: Mapping[str, Function]) -> Function:
     """A scalar function of one variable from its formula: the variable is the one name that is not a constant."""
     node = parse_expression(formula)
-    free = [n for n in dict.fromkeys(_names(node)) if n.name not in constants and n.name != "pi"]
-    names = list(dict.fromkeys(n.name for n in free))
+    named = [n for n in walk(node) if isinstance(n, (Name, Item)) and n.name not in constants and n.name != "pi"]
+    names = {n.name: n.at for n in reversed(named)}
     if len(names) != 1:
-        listed = ", ".join(f"'{n}'" for n in names) or "none"
-        at = free[1] if len(free) > 1 else node
+        places = sorted(names, key=names.__getitem__)
+        listed = ", ".join(f"'{n}'" for n in places) or "none"
+        at = names[places[1]] if places else node.at
         raise FormulaError(
             f"the formula of '{name}' must have one variable (its other letters get numbers beside it), but it has {listed}",
-            formula.place(at.at),
+            formula.place(at),
         )
-    parameters = (names[0], *constants)
+    parameters = (*names, *constants)
     scope = Scope(dict.fromkeys(parameters, ()), dict(functions), Sizes(), closed=True)
     body = Lowering(formula, scope).scalar(node)
     given = [sympy.Rational(str(v)) for v in map(decimal, constants.values())]
@@ -56,21 +57,3 @@ def make_function(name: str, formula: Source, constants: Mapping[str, Any], func
 def decimal(value: Any) -> str:
     """A number as the text it was written as."""
     return value if isinstance(value, str) else repr(value)
-
-
-def _names(node: Node) -> Iterable[Name]:
-    match node:
-        case Name():
-            yield node
-        case Apply(arguments=arguments):
-            for a in arguments:
-                yield from _names(a)
-        case Negate(operand=operand):
-            yield from _names(operand)
-        case Binary(left=left, right=right):
-            yield from _names(left)
-            yield from _names(right)
-        case Item():
-            yield Name(node.at, node.name)
-        case _:
-            return

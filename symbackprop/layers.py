@@ -16,18 +16,7 @@ from .errors import NetworkError, Source, suggest
 from .layer_rows import LAYER_NAMES, layers_named
 from .lower import Lowering
 from .notation import SAFE_NAME, Beyond, Draw, Element, Equation, Start, Term, index
-from .parse import (
-    Apply,
-    Binary,
-    Item,
-    Name,
-    Negate,
-    Node,
-    Number,
-    parse_definition,
-    parse_expression,
-    split_lines,
-)
+from .parse import Item, Name, Node, Number, parse_definition, parse_expression, split_lines, walk
 from .spec import Own
 
 # Arguments that give the last axis of what a layer computes.
@@ -91,6 +80,10 @@ class Layers(Assembly):
         """Whether a name is an activation."""
         return name in catalogue.ACTIVATIONS or name in self.spec.activations or name in self.scope.functions
 
+    def is_identity(self, name: str) -> bool:
+        """Whether a name is the activation that changes nothing."""
+        return name == "identity" and name not in self.spec.activations
+
     def layer(
         self, link: Link, count: int, current: Current, letter: str, after: Link | None, source: Source
     ) -> tuple[Current, Link | None]:
@@ -121,7 +114,7 @@ class Layers(Assembly):
             layer, count, current, cut, choice, initialiser, Source(source.name, source.whole, link.at, source.end)
         )
         self._penalise(layer, count, penalties, source)
-        if layer.activation or (choice.activation is not None and choice.activation.name == "identity"):
+        if layer.activation or (choice.activation is not None and self.is_identity(choice.activation.name)):
             return result, None
         return result, choice.activation
 
@@ -286,9 +279,11 @@ class Layers(Assembly):
         texts = [t for t in texts if t]
         if layer.activation:
             chosen = choice.activation.name if choice.activation else layer.activation
-            if not (self.is_activation(chosen) and chosen not in ("softmax", "log_softmax")):
+            own = self.spec.activations.get(chosen)
+            vector = own.equations is not None if own is not None else chosen in ("softmax", "log_softmax")
+            if vector or not self.is_activation(chosen):
                 raise NetworkError(f"unknown activation '{chosen}'", where.place(where.start))
-            texts = [t.replace("activation(", "(" if chosen == "identity" else f"{chosen}(") for t in texts]
+            texts = [t.replace("activation(", "(" if self.is_identity(chosen) else f"{chosen}(") for t in texts]
         letters, leading = choice.letters, current.axes[:cut]
         sources = [Source(f"<layer {layer.name}>", text) for text in texts]
         definitions = [parse_definition(s) for s in sources]
@@ -322,10 +317,7 @@ class Layers(Assembly):
             truncated={renamed[s]: choice.truncate for s in layer.state} if choice.truncate else {},
         )
         first = len(self.scope.equations)
-        for source, definition in zip(sources, definitions, strict=True):
-            Lowering(source, scope).announce(definition)
-        for source, definition in zip(sources, definitions, strict=True):
-            Lowering(source, scope).equation(definition)
+        Lowering.all(list(zip(sources, definitions, strict=True)), scope)
         gone = {renamed[p] for p in choice.absent}
         for i, equation in enumerate(self.scope.equations[first:], first):
             self.scope.equations[i] = replace(equation, terms=tuple(_without(t, gone) for t in equation.terms))
@@ -439,19 +431,9 @@ def _axes(inputs: str) -> tuple[str, ...]:
 def _input_of(lines: tuple[str, ...]) -> str:
     """The first `x[…]` in a layer's equations, whose letters are the axes that it takes."""
     for line in lines:
-        todo: list[Node] = [parse_definition(Source("<layer>", line)).right]
-        while todo:
-            match todo.pop(0):
-                case Item(name="x", indices=indices):
-                    return f"x[{','.join(i.name if isinstance(i, Name) else '?' for i in indices)}]"
-                case Apply(arguments=arguments):
-                    todo += arguments
-                case Negate(operand=operand):
-                    todo.append(operand)
-                case Binary(left=left, right=right):
-                    todo += [left, right]
-                case _:
-                    continue
+        for node in walk(parse_definition(Source("<layer>", line)).right):
+            if isinstance(node, Item) and node.name == "x":
+                return f"x[{','.join(i.name if isinstance(i, Name) else '?' for i in node.indices)}]"
     return "x"
 
 

@@ -449,7 +449,8 @@ class Loops:
         names = self.writer.names
         scalars = [names[w] for w in sorted(writes) if not self._shapes.get(w) and w not in self.given]
         known = {names[s] for s, n in self.numbers.items() if n is not None}
-        outside = [n for n in found if (n not in stored or n in scalars) and n not in known and n not in _FOUND]
+        begun = _begun_in(tree)
+        outside = [n for n in found if (n not in stored or (n in scalars and n not in begun)) and n not in {*known, *_FOUND}]
         stem = "_" + "_".join(names[w] for w in sorted(writes)[:3])
         name, number = stem, 1
         while any(p.name == name for p in others):
@@ -471,6 +472,18 @@ class Loops:
 
 # Names that the emitted module itself has.
 _FOUND = {"np", "math", "range", "abs", "real", "_exp", "_expm1", "_tanh"}
+
+
+def _begun_in(tree: ast.Module) -> set[str]:
+    """The names that lines give a value before they read it."""
+    first: dict[str, tuple[int, bool]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            line, read = first.get(node.id, (node.lineno, False))
+            if node.lineno <= line:
+                first[node.id] = node.lineno, (read and node.lineno == line) or isinstance(node.ctx, ast.Load)
+    added = {n.target.id: n.lineno for n in ast.walk(tree) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
+    return {name for name, (line, read) in first.items() if not read and added.get(name) != line}
 
 
 def _pace(i: Expr, letter: Symbol) -> float:

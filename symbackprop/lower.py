@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
@@ -20,7 +20,7 @@ from sympy import Dummy, Expr, Symbol
 
 from .errors import FormulaError, Source, suggest
 from .notation import Beyond, Call, Element, Equation, Function, Term, index, indices_of, is_index
-from .parse import Apply, Binary, Definition, Item, Name, Negate, Node, Number
+from .parse import Apply, Binary, Definition, Item, Name, Negate, Node, Number, walk
 from .sizes import Sizes
 
 MAX_BITS = 4096  # of a constant power
@@ -131,6 +131,34 @@ class Lowering:
 
     # ------------------------------------------------------------------ equations
 
+    @staticmethod
+    def all(lines: Sequence[tuple[Source, Definition]], scope: Scope) -> None:
+        """Lower equations in their order, but a start value, and what it is computed from, before it is used."""
+        for source, definition in lines:
+            Lowering(source, scope).announce(definition)
+        lefts = [cast("Name | Item", d.left).name for _, d in lines]
+        rights = [{n.name for n in walk(d.right) if isinstance(n, (Name, Item))} for _, d in lines]
+        starting = {k for k, (_, d) in enumerate(lines) if is_start(d)}
+        todo = dict(enumerate(lines))
+
+        def lower(k: int) -> None:
+            if k not in todo:
+                return
+            source, definition = todo.pop(k)
+            before = {j for j in starting if lefts[j] in rights[k]}
+            if k in starting:
+                names, found = set[str](), rights[k]
+                while found - names:
+                    names |= found
+                    found = set[str]().union(*(rights[j] for j in todo if lefts[j] in names))
+                before |= {j for j in todo if lefts[j] in names}
+            for j in sorted(before):
+                lower(j)
+            Lowering(source, scope).equation(definition)
+
+        for k in range(len(lines)):
+            lower(k)
+
     def announce(self, definition: Definition) -> None:
         """Make known that an equation for this array is coming, so that a recurrence may use it before."""
         if not is_start(definition):
@@ -172,6 +200,8 @@ class Lowering:
         left = definition.left
         assert isinstance(left, Item)
         name = self.scope.renamed.get(left.name, left.name)
+        if name in self.scope.initial:
+            raise self.error(f"'{left.name}' has a start value already", left)
         axes = self.scope.coming.get(name, ())
         place = next(k for k, i in enumerate(left.indices) if _is_before_first(i))
         led = list(self.scope.leading) if name in self.scope.led else []
@@ -214,17 +244,34 @@ class Lowering:
                 return self._element(node, bound)[0]
             case Negate(operand=operand):
                 return -self._index(operand, bound)
-            case Binary(operator=operator, left=left, right=right) if operator in "+-*/":
-                a, b = self._index(left, bound), self._index(right, bound)
-                if operator == "/" and b == 0:
-                    raise self.error("division by zero", node)
-                return a + b if operator == "+" else a - b if operator == "-" else a * b if operator == "*" else a / b
+            case Binary(operator=operator) if operator in "+-*/":
+                return self._index_arithmetic(node, bound)
             case Apply(name="floor", arguments=(inner,)):
                 return sympy.floor(self._index(inner, bound))
             case Apply(name="mod", arguments=(inner, period)):
                 return sympy.Mod(self._index(inner, bound), self._index(period, bound))
             case _:
                 raise self.error("an index is made of letters, whole numbers, sizes and elements, such as 2*i + p - 1", node)
+
+    def _index_arithmetic(self, node: Binary, bound: frozenset[str]) -> Expr:
+        spine, first = list[Binary](), cast(Node, node)
+        while isinstance(first, Binary) and first.operator in "+-*/":
+            spine.append(first)
+            first = first.left
+        a = self._index(first, bound)
+        for step in reversed(spine):
+            self._count(step)
+            b = self._index(step.right, bound)
+            if step.operator == "/" and b == 0:
+                raise self.error("division by zero", step)
+            a = {"+": a + b, "-": a - b, "*": a * b}[step.operator] if step.operator != "/" else a / b
+        return a
+
+    def _count(self, node: Node) -> None:
+        """One operation more, or that there are too many."""
+        self._operations += 1
+        if self._operations > MAX_OPERATIONS:
+            raise self.error(f"more than {MAX_OPERATIONS} operations in one formula; give parts of it names of their own", node)
 
     def size_of(self, node: Node) -> Expr:
         """A size from a formula of other sizes."""
@@ -307,6 +354,10 @@ class Lowering:
             inside = self.scalar(body, bound | set(letters))
             for letter, argument in zip(letters, node.arguments, strict=False):
                 if index(letter) not in indices_of(inside):
+                    if not self.scope.sizes.is_open(letter):
+                        raise self.error(
+                            f"the {node.name} over '{letter}' is of values that do not vary with '{letter}'", argument
+                        )
                     raise self.error(f"unknown name '{letter}'{suggest(letter, self.scope.names())}", argument)
             if node.name == "max":
                 return (Term(inside, tuple(map(index, letters)), "max"),)
@@ -389,13 +440,14 @@ class Lowering:
 
     def scalar(self, node: Node, bound: frozenset[str] = frozenset()) -> Expr:
         """An expression as one scalar."""
-        return self._scalar(node, bound)[0]
+        value = self._scalar(node, bound)[0]
+        if value.has(sympy.zoo, sympy.nan, sympy.oo):
+            raise self.error("this divides by zero, or is the logarithm of it", node)
+        return value
 
     def _scalar(self, node: Node, bound: frozenset[str]) -> tuple[Expr, float | None]:
         """The expression, and its value where it is constant: that is looked at before SymPy builds anything."""
-        self._operations += 1
-        if self._operations > MAX_OPERATIONS:
-            raise self.error(f"more than {MAX_OPERATIONS} operations in one formula; give parts of it names of their own", node)
+        self._count(node)
         match node:
             case Number(value=value):
                 return sympy.Rational(value.numerator, value.denominator), float(value)

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import sympy
 from sympy import Expr, Symbol
@@ -41,7 +41,7 @@ class Element(Expr):
     def __new__(cls, name: str | Symbol, *indices: Expr) -> Element:
         """An element by name and indices; SymPy rebuilds it from `args`, hence the symbol beside the text."""
         label = name if isinstance(name, Symbol) else Symbol(name)
-        return Expr.__new__(cls, label, *indices)
+        return Expr.__new__(cls, label, *map(_unmarked, indices))
 
     @property
     def name(self) -> str:
@@ -63,6 +63,13 @@ class Element(Expr):
 
     def _sympystr(self, printer: Any) -> str:  # noqa: ARG002
         return f"{self.name}[{','.join(map(index_text, self.indices))}]" if self.indices else self.name
+
+
+def _unmarked(i: Expr) -> Expr:
+    """An index in which no mark stands within arithmetic, as when `i` in `2*i + p` came to be a letter that counts beyond."""
+    if not i.args or isinstance(i, Beyond) or not i.has(Beyond):
+        return i
+    return cast(Expr, i.xreplace({b: b.args[0] for b in i.atoms(Beyond)}))
 
 
 class Beyond(Expr):
@@ -242,7 +249,8 @@ class Network(Displayed):
     """Equations in the order of computation; the last target is the scalar that is differentiated.
 
     `draws` says how arrays of noise are drawn; `averages` names stored arrays whose running average (with this share of the
-    newest value) stands in for them in predictions, and where that average starts.
+    newest value) stands in for them in predictions, and where that average starts. `notes` are what a reader should be told of
+    how the network was declared.
     """
 
     name: str
@@ -260,6 +268,7 @@ class Network(Displayed):
     batch: str | None = None
     labels: Labels = "real"
     text: str = ""
+    notes: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -400,6 +409,11 @@ def common_factors(terms: Sequence[Term]) -> list[Expr]:
     """The factors that stand before every one of several terms, outside of its sum."""
     own = list(map(_outer_factors, terms))
     return sorted(set[Expr].intersection(*own), key=text_of) if own else []
+
+
+def without(body: Expr, factors: Collection[Expr]) -> Expr:
+    """A product without factors that it has; a division would leave what is no number where a factor is 0."""
+    return cast(Expr, sympy.Mul(*(f for f in sympy.Mul.make_args(body) if f not in factors)))
 
 
 def _outer_factors(term: Term) -> set[Expr]:

@@ -160,7 +160,19 @@ def _targets(network: Network, places: Sequence[tuple[int, ...]], rng: random.Ra
 def values_at(derivation: Derivation, point: Point) -> dict[str, Values]:
     """The values of all arrays, computed anew from those that are given."""
     equations = (*derivation.network.equations, *resolved(derivation.equations, point.functions))
-    return evaluate(equations, _given(derivation.network, point), point.sizes, point.functions.values(), point.names)
+    return _evaluated(equations, _given(derivation.network, point), point)
+
+
+def _evaluated(equations: Sequence[Equation], given: Mapping[str, Values], point: Point) -> dict[str, Values]:
+    """The values of equations. Raises `DataError` where one is no finite real number."""
+    try:
+        found = evaluate(equations, given, point.sizes, point.functions.values(), point.names)
+    except (ZeroDivisionError, OverflowError):
+        raise DataError("at these values an equation divides by zero") from None
+    for e in equations:
+        if any(isinstance(v, mpmath.mpc) or not mpmath.isfinite(v) for v in found[e.name].values()):
+            raise DataError(f"at these values '{e.name}' is no finite real number")
+    return found
 
 
 def _given(network: Network, point: Point) -> dict[str, Values]:
@@ -258,7 +270,7 @@ def differences(derivation: Derivation, point: Point) -> list[tuple[str, tuple[i
 def _loss_at(derivation: Derivation, point: Point, changed: Mapping[str, Values]) -> Any:
     network = derivation.network
     start = _given(network, point) | dict(changed)
-    return evaluate(network.equations, start, point.sizes, point.functions.values(), point.names)[network.loss][()]
+    return _evaluated(network.equations, start, point)[network.loss][()]
 
 
 def follow(derivation: Derivation, point: Point, row: Optimiser, rate: float, steps: int = 3) -> list[dict[str, Any]]:

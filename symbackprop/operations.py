@@ -26,6 +26,7 @@ from .code_text import (
     tidy,
     tuple_of,
     window_of,
+    words_of,
 )
 from .contractions import Contraction, Operand, Shape, contraction_of, joined
 from .rooms import Rooms
@@ -69,6 +70,7 @@ class Operations(CodeShapes):
         self._lent: tuple[str, str] | None = None  # an operand and its buffer, which the result is written over
         self._saved: list[str] = []  # temporaries of a line
         self._bound: set[str] = set()  # buffers that hold an array by now
+        self._loose: set[str] = set()  # arrays of lines that stay as they are: they may lie in any order
         self._certain = True  # whether a line is reached in every pass
 
     # ------------------------------------------------------------------ buffers
@@ -252,8 +254,14 @@ class Operations(CodeShapes):
     # ------------------------------------------------------------------ operations
 
     def _say(self, bind: str, call: str) -> None:
-        if not call.startswith(("np.dot(", "np.add.reduce(", "np.maximum.reduce(")) and (".T" in call or ".transpose(" in call):
-            call = f'{call[:-1]}, order="C")'  # a new buffer is laid out in rows whatever its operands are
+        # A new buffer is laid out in rows whatever its operands are.
+        loose = bool(self._loose & {*words_of(call)})
+        if call.startswith(("np.add.reduce(", "np.maximum.reduce(", "greatest(")):
+            out = call.rpartition("out=")[2][:-1]
+            if loose and out.isidentifier() and out not in self.outputs:
+                self._allocated(out, self.shapes[bind])
+        elif not call.startswith("np.dot(") and (loose or ".T" in call or ".transpose(" in call):
+            call = f'{call[:-1]}, order="C")'
         rebinds = bind.isidentifier() and bind not in self.outputs
         self._lines.append(f"{bind} = {call}" if rebinds else call)
         if rebinds and self._certain:

@@ -6,6 +6,7 @@ The page needs no network and no other file; formulas are MathML with one small 
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import re
 from collections import Counter
@@ -19,6 +20,7 @@ import sympy
 from .alike import alike, general, ranges
 from .catalogue import OPTIMISERS
 from .document import KINDS, Explanation, Form
+from .errors import DataError
 from .graph import Graph, graph_of, paths_to_loss, weights_of
 from .latex import LatexWriter
 from .mathml import KINDS as CLASSES
@@ -37,6 +39,7 @@ _MOST_STEPS = 40  # weights of one training step that are listed
 _MOST_FOLLOWED = 60  # weights of a network that is trained for three steps on the page
 _LABELS = 10  # weights whose names stand on the edges of the diagram
 _RATE = 0.5
+_DRAWS = 8  # of values for the page, at most
 # Formulas that differ in the number of their layer alone are shown once from this many on, in a long network from two on.
 _ALIKE, _LONG = 3, 30
 
@@ -75,8 +78,13 @@ class _Page:
             for i in {*e.target.letters, *(i for t in e.terms for i in t.over)}:
                 work *= numbers[i.name.rstrip("'")]
             cells += work
-        small = cells <= 40_000 and not self.long
-        return point_of(self.derivation, values, seed) if small or values is not None else None
+        if values is not None:
+            return point_of(self.derivation, values, seed)
+        # Values are drawn anew where a formula has none at the first ones, such as the logarithm of what is below zero.
+        for k in range(_DRAWS if cells <= 40_000 and not self.long else 0):
+            with contextlib.suppress(DataError):
+                return point_of(self.derivation, values, seed + 1000 * k)
+        return None
 
     # ------------------------------------------------------------------ the document
 
@@ -443,9 +451,10 @@ class _Page:
         weights = sum(len(self.point.values[n]) for n in names) if self.point is not None else 0
         if self.point is not None and 0 < weights <= _MOST_FOLLOWED:
             row = OPTIMISERS[rules["name"]]
-            for r in follow(self.derivation, self.point, row, float(row.learning_rate)):
-                numbers = {k: f"{float(v):.5g}" for k, v in {"slope": r["slope"], **r["state"], "after": r["after"]}.items()}
-                followed.append({"t": r["t"], "loss": f"{float(r['loss']):.6g}", "cells": list(numbers.values())})
+            with contextlib.suppress(DataError):  # an update may lead to where the loss is no number
+                for r in follow(self.derivation, self.point, row, float(row.learning_rate)):
+                    numbers = {k: f"{float(v):.5g}" for k, v in {"slope": r["slope"], **r["state"], "after": r["after"]}.items()}
+                    followed.append({"t": r["t"], "loss": f"{float(r['loss']):.6g}", "cells": list(numbers.values())})
         first = Element(names[0], *(sympy.Integer(1) for _ in self.writing.arrays[names[0]].axes)) if names else None
         return {
             **rules,
@@ -460,7 +469,10 @@ class _Page:
         """One step of gradient descent with the numbers before and after."""
         if self.point is None:
             return None
-        rows, before, after = one_step(self.derivation, self.point, _RATE)
+        try:
+            rows, before, after = one_step(self.derivation, self.point, _RATE)
+        except DataError:
+            return None  # the step leads to where the loss is no number
         shown_rows = [
             {
                 **self._math(Formula(str(e), LatexWriter(self.style).element(e))),

@@ -167,11 +167,19 @@ class Reader:
         """An error with its place."""
         return FormulaError(message, self.source.place(self.token.at if at is None else at))
 
-    def expression(self, binding: int = 0) -> Node:
-        """An expression whose operators bind tighter than `binding`."""
+    def deeper(self, what: str) -> None:
+        """Go into a bracket or an operand, or say that there are too many within one another; `shallower` leaves it."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise self.error(f"more than {MAX_DEPTH} nested brackets or signs")
+            raise self.error(f"more than {MAX_DEPTH} nested {what}")
+
+    def shallower(self) -> None:
+        """Leave what `deeper` went into."""
+        self._depth -= 1
+
+    def expression(self, binding: int = 0) -> Node:
+        """An expression whose operators bind tighter than `binding`."""
+        self.deeper("brackets or signs")
         left = self._operand()
         while self.token.kind == "sign" and _BINDING.get(self.token.text, 0) > binding:
             operator = self.take()
@@ -179,7 +187,7 @@ class Reader:
             tightness = _BINDING[operator.text] - (operator.text == "^")
             right = self.expression(tightness)
             left = Binary(operator.at, operator.text, left, right)
-        self._depth -= 1
+        self.shallower()
         return left
 
     def _operand(self) -> Node:
@@ -247,6 +255,23 @@ def parse_definition(source: Source) -> Definition:
     right = reader.expression()
     reader.finish()
     return Definition(left, right)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A tree's nodes in the order of the text; without recursion, as a sum of a thousand terms is a tree a thousand deep."""
+    todo = [node]
+    while todo:
+        node = todo.pop()
+        yield node
+        match node:
+            case Item(indices=inner) | Apply(arguments=inner):
+                todo += reversed(inner)
+            case Negate(operand=operand):
+                todo.append(operand)
+            case Binary(left=left, right=right):
+                todo += [right, left]
+            case _:
+                pass
 
 
 def split_lines(source: Source) -> Iterator[Source]:

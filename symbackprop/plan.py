@@ -29,6 +29,7 @@ from .notation import (
     indices_of,
     is_index,
     size_symbol,
+    without,
 )
 from .numpy_text import Names, NumpyWriter, aligned
 from .views import Shapes, View
@@ -219,10 +220,11 @@ class Planner:
             body += self._without_sum(_merged(term, view, pieces), frame, pieces)
         if isinstance(body, sympy.Add) and (shared := common_factors([Term(cast(Expr, a)) for a in body.args])):
             front = sympy.Mul(*shared)
-            body = front * sympy.Add(*(a / front for a in body.args))
+            body = front * sympy.Add(*(without(cast(Expr, a), shared) for a in body.args))
         code = NumpyWriter(self.names, self.style, frame, pieces).expression(body)
         if fill and (set(indices_of(body)) != set(frame) or (not frame and not elements_of(body))):
-            code = f"np.full({self._shape(frame)}, {code}, _dtype(params))" if frame else f"np.asarray({code}, _dtype(params))"
+            kind = "np.intp" if any(t.reduce == "argmax" for t, _ in terms) else "_dtype(params)"
+            code = f"np.full({self._shape(frame)}, {code}, {kind})" if frame else f"np.asarray({code}, {kind})"
         return code
 
     def _shape(self, frame: Sequence[Symbol]) -> str:

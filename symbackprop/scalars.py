@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,6 +11,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from .derive import closed_form
+from .errors import NetworkError
 from .latex import LatexWriter, latex_name
 from .notation import Derivation, Element, Equation, Network, Term, base_name, size_symbol
 from .unicode_text import TextWriter
@@ -35,18 +36,22 @@ def scalar_results(derivation: Derivation, style: Style, latex_style: Style) -> 
         result[name] = []
         for place in itertools.product(*(range(1, cast(int, n) + 1) for n in numbers)):
             count += 1
-            one = _at(equation, place, network) if count <= _MOST_WEIGHTS else None
+            one = _at(equation, place, derivation) if count <= _MOST_WEIGHTS else None
             if one is None:
                 return {}
             result[name].append(_for_one_example(name, place, one, network, style, latex_style))
     return result
 
 
-def _at(equation: Equation, place: Sequence[int], network: Network) -> Equation | None:
-    """The equation for one element, or None where it has too many terms."""
+def _at(equation: Equation, place: Sequence[int], derivation: Derivation) -> Equation | None:
+    """The equation for one element, or None where it has too many terms. Places are counted from 1 in names, from 0 as values."""
+    network = derivation.network
+    axes = {a.name: a.axes for a in network.arrays} | {
+        e.name: tuple(i.name for i in e.target.letters) for e in derivation.equations
+    }
     sizes = {i.name: i.number for i in network.indices}
     known: dict[Expr, Expr] = {size_symbol(i.size): sympy.Integer(i.number) for i in network.indices if i.number is not None}
-    start = {**known, **dict(zip(equation.target.indices, map(sympy.Integer, place), strict=True))}
+    start = {**known, **{i: sympy.Integer(k - 1) for i, k in zip(equation.target.indices, place, strict=True)}}
     merged: dict[tuple[Symbol, ...], Expr] = {}
     count = 0
     for term in equation.terms:
@@ -54,14 +59,30 @@ def _at(equation: Equation, place: Sequence[int], network: Network) -> Equation 
         kept = tuple(i for i in term.over if i not in inner)
         if any(i.name != network.batch for i in kept):
             return None
-        for values in itertools.product(*(range(1, cast(int, sizes[base_name(i.name)]) + 1) for i in inner)):
+        for values in itertools.product(*(range(cast(int, sizes[base_name(i.name)])) for i in inner)):
             count += 1
             if count > _LONGEST:
                 return None
             rename = {**start, **dict(zip(inner, map(sympy.Integer, values), strict=True))}
-            merged[kept] = merged.get(kept, sympy.S.Zero) + term.body.xreplace(rename)
+            merged[kept] = merged.get(kept, sympy.S.Zero) + _placed(term.body, rename, axes, sizes)
+    if any(body.has(sympy.zoo, sympy.nan, sympy.oo) for body in merged.values()):
+        raise NetworkError(f"with these sizes '{equation.name}' divides by zero")
     target = Element(equation.name, *map(sympy.Integer, place))
     return Equation(target, tuple(Term(body, over) for over, body in merged.items()))
+
+
+def _placed(expr: Expr, at: Mapping[Expr, Expr], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int | None]) -> Expr:
+    """An expression with numbers for letters: an element by the number of its place from 1, zero where it has none."""
+    if isinstance(expr, Element):
+        places = [cast(Expr, i.xreplace(dict(at))) for i in expr.indices]
+        for i, axis in zip(places, axes[expr.name], strict=True):
+            count = sizes[base_name(axis)]
+            if i.is_number and not (i.is_Integer and i >= 0 and (count is None or i < count)):
+                return sympy.S.Zero
+        return Element(expr.name, *(i + 1 if i.is_Integer else i for i in places))
+    if not expr.args:
+        return at.get(expr, expr)
+    return cast(Expr, expr.func(*(_placed(cast(Expr, a), at, axes, sizes) for a in expr.args)))
 
 
 def _for_one_example(

@@ -327,15 +327,27 @@ def _locally(expr: Expr, kernel: Expr, target: Expr, body: Expr) -> Expr:
     return min((expr, *forms), key=cost)
 
 
+@functools.lru_cache(maxsize=64)
+def _branched(functions: tuple[Function, ...]) -> frozenset[str]:
+    """The names of functions whose formulas make a choice."""
+    by_name = {f.name: f for f in functions}
+    bodies = {f.name: unfold_calls(f.body, by_name) for f in functions if f.body is not None}
+    return frozenset(name for name, body in bodies.items() if body.has(sympy.Piecewise))
+
+
 def _function_instances(expr: Expr, functions: Sequence[Function]) -> Iterator[tuple[Expr, Expr]]:
     """Functions known by name, at the arguments that stand under an exponential or in a call of the expression."""
     arguments = {a for e in expr.atoms(sympy.exp) for a in (e.args[0], -e.args[0])}
     arguments |= {a for c in expr.atoms(Call) for a in c.arguments[:1]}
     by_name = {f.name: f for f in functions}
+    branched = _branched(tuple(functions))
     for argument in sorted(arguments, key=text_of):
+        branches = argument.has(sympy.Piecewise) or any(c.name in branched for c in argument.atoms(Call))
         for function in functions:
             if function.body is None or len(function.parameters) != 1 or isinstance(argument, sympy.Rational):
                 continue
+            if branches and function.name in branched:
+                continue  # SymPy cannot hold a choice within the condition of another one
             z = Element(function.parameters[0])
             body = cast(Expr, function.body.xreplace({z: argument}))
             yield Call(function.name, (0,), argument), body

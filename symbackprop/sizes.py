@@ -117,7 +117,8 @@ class Sizes:
             if letter is not None:
                 number = self.number(letter)
                 formula = self._formula.get(letter)
-                swap[s] = sympy.Integer(number) if number is not None else s if formula is None else self.numeric(formula)
+                symbol = self.symbol(letter) if formula is None else self.numeric(formula)
+                swap[s] = sympy.Integer(number) if number is not None else symbol
         return cast(Expr, expr.xreplace(swap))
 
     def symbol(self, name: str) -> Symbol:
@@ -125,12 +126,23 @@ class Sizes:
         return size_symbol(self._size[self.root(name)])
 
     def index_of_size(self, size: str) -> str | None:
-        """The letter whose size has this name."""
-        return next((i for i in self._parent if self.root(i) == i and self._size[i] == size), None)
+        """The letter whose size has this name; a range that turned out to be another's answers to its old name."""
+        named = [i for i in self._parent if self._size[i] == size]
+        return next((i for i in named if self.root(i) == i), self.root(named[0]) if named else None)
+
+    def renamed(self) -> dict[Expr, Expr]:
+        """The sizes of ranges that turned out to be another's: what was written before has their old names."""
+        olds = {size for i, size in self._size.items() if self.root(i) != i}
+        news = {size: cast(str, self.index_of_size(size)) for size in sorted(olds)}
+        return {size_symbol(old): self.symbol(i) for old, i in news.items() if self._size[i] != old}
 
     def indices(self) -> tuple[Index, ...]:
         """All letters, for a `Network`."""
-        return tuple(Index(i, self._size[self.root(i)], self.number(i), self._formula.get(self.root(i))) for i in self._parent)
+        swap, formulas = self.renamed(), {i: self._formula.get(self.root(i)) for i in self._parent}
+        return tuple(
+            Index(i, self._size[self.root(i)], self.number(i), f if f is None else cast(Expr, f.xreplace(swap)))
+            for i, f in formulas.items()
+        )
 
     # ------------------------------------------------------------------ how far an index reaches
 

@@ -72,6 +72,8 @@ def _logs_of_stored(equation: Equation, definitions: Mapping[str, Equation], fun
                     body = cast(Expr, d.terms[0].body.xreplace(dict(zip(d.target.indices, e.indices, strict=True))))
                     unfolded = unfolded.xreplace({e: body})
             unfolded = unfold_calls(unfolded, functions)
+            if _is_own_softplus(functions):
+                continue
             if unfolded != argument and unfolded.has(sympy.exp) and not unfolded.has(sympy.Piecewise):
                 split = _log_of(unfolded)
                 # Better only if no logarithm is left of something that may underflow.
@@ -79,6 +81,12 @@ def _logs_of_stored(equation: Equation, definitions: Mapping[str, Equation], fun
                     swap[log] = split
         terms.append(replace(term, body=cast(Expr, term.body.xreplace(swap))))
     return replace(equation, terms=tuple(terms))
+
+
+def _is_own_softplus(functions: Mapping[str, Function]) -> bool:
+    """Whether softplus, which `_log_of` writes, is something else in this network."""
+    body = functions["softplus"].body if "softplus" in functions else None
+    return body is None or body != sympy.log(1 + sympy.exp(Element(functions["softplus"].parameters[0])))
 
 
 def _log_of(expr: Expr) -> Expr:
@@ -191,7 +199,7 @@ def _shift_exponentials(equations: Sequence[Equation], taken: set[str]) -> tuple
         if term is not None and is_sum and isinstance(term.body, sympy.exp) and elements_of(term.body):
             argument = cast(Expr, term.body.args[0])
             maximum = Element(_fresh("m", equation.name, taken), *equation.target.indices)
-            axes = [*equation.target.indices, *term.over]
+            axes = [*equation.target.indices, *(i for i in term.over if i in indices_of(argument))]
             shifted = Element(_fresh("s", equation.name, taken), *axes)
             shifts[equation.name] = _Shift(equation.target, argument, maximum, shifted)
             result.append(Equation(maximum, (Term(argument, term.over, "max"),)))

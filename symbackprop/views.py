@@ -107,7 +107,7 @@ class View:
         A `factor` that a loop's variable may lead beyond its array is a condition on the whole product.
         """
         if isinstance(expr, Element):
-            return self.element(expr, factor)
+            return self.element(expr, factor, whole)
         if is_index(expr):
             return self.letter(cast(Symbol, expr), whole)
         if isinstance(expr, sympy.Piecewise):
@@ -162,8 +162,11 @@ class View:
 
     # ------------------------------------------------------------------ elements
 
-    def element(self, e: Element, factor: bool = False) -> Expr:
-        """An element with plain letters for indices, computed by a piece of text where it has others now."""
+    def element(self, e: Element, factor: bool = False, asked: bool = False) -> Expr:
+        """An element with plain letters for indices, computed by a piece of text where it has others now.
+
+        What a condition has `asked` about is no choice itself, as SymPy cannot hold one inside the other: the text chooses.
+        """
         fixed_axis = self.momentary.get(e.name)
         if not fixed_axis and not any(i in self.fixed for i in indices_of(e)) and is_plain(e):
             return e
@@ -172,6 +175,10 @@ class View:
             return sympy.S.Zero  # no place of it lies within the array
         tests = [t for t in limits if not self.letters(cast(Expr, t.lhs - t.rhs))] if self.fixed else []
         text, axes = self.text(e)
+        if tests and asked:
+            inside = NumpyWriter(self.names, self.style, (), self.pieces).relation(self.test(sympy.And(*tests)))
+            first = Element(e.args[0], *(i if self.letters(i) or i.atoms(Element) else sympy.S.Zero for i in e.indices))  # type: ignore[arg-type]
+            return self._piece((e, True), f"({text} if {inside} else np.zeros_like({self.text(first)[0]}))", axes)
         piece = self._piece((e, False), text, axes)
         if tests and not factor:
             return sympy.Piecewise((piece, self.test(sympy.And(*tests))), (0, True))

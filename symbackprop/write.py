@@ -29,6 +29,7 @@ from .notation import (
     most_shared,
     names_of,
     text_of,
+    without,
 )
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 4, 5
@@ -156,8 +157,8 @@ class Writer:
             return self.call(expr), ATOM
         if expr == sympy.pi:
             return self.pi(), ATOM
-        if isinstance(expr, sympy.exp):
-            return self.exponential(expr.args[0])
+        if isinstance(expr, sympy.exp) or expr == sympy.E:
+            return self.exponential(expr.args[0] if expr.args else sympy.S.One)  # exp(1) is a constant of SymPy's
         if isinstance(expr, sympy.Mod):
             return f"mod({self.expression(expr.args[0])}, {self.expression(expr.args[1])})", ATOM
         if type(expr) in _NAMES:
@@ -205,6 +206,7 @@ class Writer:
             else:
                 above.append(f)
         free: list[tuple[list[Expr], int]] = []
+        turned: list[tuple[list[Expr], int]] = []
         for group in (above, below):
             for i, f in enumerate(group):
                 if isinstance(f, sympy.Add):
@@ -212,10 +214,12 @@ class Writer:
                     sign *= s
                     if either:
                         free.append((group, i))
+                    elif s < 0 and f not in self.style.differences and -f not in self.style.differences:
+                        turned.append((group, i))
                 elif isinstance(f, sympy.Pow) and isinstance(f.base, sympy.Add) and f.exp.is_Integer and f.exp % 2 == 0:
                     group[i] = self._even(f)
-        if sign < 0 and free:
-            group, i = free[-1]
+        if sign < 0 and (free or turned):
+            group, i = (free or turned)[-1]
             group[i], sign = -group[i], 1
         for group in (above, below):
             group.sort(key=lambda f: (-self.rank(f), isinstance(f, sympy.Add), text_of(f)))
@@ -396,7 +400,7 @@ class Writer:
             scale = scale * Symbol(self.style.sizes.get(base_name(i.name), "?"), integer=True, positive=True)
         if outside != 1 and not (outside * scale).has(scale) and len(term.over) == 1:
             name, outside = "mean", outside * scale
-        negative = outside.could_extract_minus_sign()
+        negative = self.split(outside)[0] < 0
         if negative:
             outside = -outside
         elif inside.could_extract_minus_sign() and not isinstance(inside, sympy.Add):
@@ -427,8 +431,9 @@ class Writer:
         together = most_shared(terms) if len(terms) > 1 else []
         if any(terms[k].over for k in together):
             inside = [terms[k] for k in together]
-            front = cast(Expr, sympy.Mul(*common_factors(inside)))
-            inner = self.bracket(self.terms(replace(t, body=t.body / front) for t in inside))
+            shared = common_factors(inside)
+            front = cast(Expr, sympy.Mul(*shared))
+            inner = self.bracket(self.terms(replace(t, body=without(t.body, shared)) for t in inside))
             grouped = f"{self.expression(front, PRODUCT)}{self.times}{inner}"
             rest = [t for k, t in enumerate(terms) if k not in together]
             return f"{self.terms(rest)} + {grouped}" if rest else grouped

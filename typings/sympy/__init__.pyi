@@ -132,6 +132,8 @@ class PolynomialError(Exception): ...
 
 S: _Singletons
 pi: Expr
+E: Expr
+oo: Expr
 zoo: Expr
 false: Basic
 nan: Expr
