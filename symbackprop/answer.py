@@ -62,12 +62,18 @@ def derived(judge: Judge, case: Case, truth: Node) -> Equation | None:
         if found is None:
             return None
         equation = found
-    places = [_place(names, i) for i in (truth.indices if isinstance(truth, Item) else ())]
-    if any(place is None for place in places):
+    places = _places(names, truth)
+    if places is None:
         return None
     swap = dict(zip(equation.target.letters, places, strict=True))
     terms = tuple(_renamed(replace(t, body=t.body * scale), swap) for t in equation.terms)
     return Equation(Element(equation.name, *swap.values()), terms)
+
+
+def _places(names: Names, element: Item | Name) -> list[Expr] | None:
+    """The indices of an element as expressions; None where data say one of them."""
+    found = [_place(names, i) for i in (element.indices if isinstance(element, Item) else ())]
+    return None if any(place is None for place in found) else cast("list[Expr]", found)
 
 
 def _place(names: Names, node: Node) -> Expr | None:
@@ -133,6 +139,7 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
     terms, letters = _plain_letters(terms, case)
     shown = {v: k for k, v in names.variables.items()} | dict(_spellings(judge, case, latex))
     styled = replace(style, names=shown, deltas=frozenset[str](), adjoints={} if not latex else style.adjoints)
+    element: Element | None = None  # what the formula is about, where its indices have to be written
     if case.sides[0].axes and _only_examples(names, case):
         # nothing but the examples to count: their index is not written
         styled = replace(styled, hidden=styled.hidden | set(letters.values()))
@@ -148,11 +155,10 @@ def written(judge: Judge, case: Case, left: str, equation: Equation) -> str | No
         element = _subject_of(case, names)
         if element is None:
             return None
-        left = ""
     writer = (_Latex if latex else _Derivatives)(styled)
     writer.jacobians = {j.name: (of, wrt, j) for (of, wrt), j in names.jacobians.items()}
     writer.axes = names.axes
-    if not left:
+    if element is not None:
         (bare,), _ = _plain_letters((Term(cast(Expr, element)),), case)
         left = writer.element(cast(Element, bare.body))
         if not latex:
@@ -174,8 +180,8 @@ def _subject_of(case: Case, names: Names) -> Element | None:
         tree = tree.operand if isinstance(tree, Negate) else tree.left
     if not isinstance(tree, (Item, Name)) or tree.name not in names.axes:
         return None
-    places = [_place(names, i) for i in (tree.indices if isinstance(tree, Item) else ())]
-    return None if any(p is None for p in places) else Element(tree.name, *cast("list[Expr]", places))
+    places = _places(names, tree)
+    return None if places is None else Element(tree.name, *places)
 
 
 def _only_examples(names: Any, case: Case) -> bool:

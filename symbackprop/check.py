@@ -185,4 +185,6 @@ def _misfit(judge: Judge, problem: Misfit) -> Verdict:
     except SymbackpropError:
         found = Found(problem.message)
     count = len(judge.text.sides) - 1
-    return Verdict(judge.claim, "refuted", None, found.words, found.correct, None, found.declaration, found.span, None, None, 0, count)
+    return Verdict(
+        judge.claim, "refuted", None, found.words, found.correct, None, found.declaration, found.span, None, None, 0, count
+    )

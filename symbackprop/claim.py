@@ -686,7 +686,7 @@ class Resolver:
             total = self._over(Value(squared, arguments[0].axes), arguments[0].axes, "sum", node)
             return replace(total, node=Apply(node.at, "sqrt", (total.node,), end=node.end))
         if head.name == "softmax" or (name == "softmax" and len(arguments) == 1):
-            return self._placed(self._softmax(arguments[0], node), head, node)
+            return self._placed(self._softmax(arguments[0], node), head)
         if head.below and name == "log":
             base = self.value(head.below[0])
             top, bottom = (Apply(node.at, "log", (v.node,), end=node.end) for v in (arguments[0], base))
@@ -706,7 +706,7 @@ class Resolver:
             shown = self.source.whole[head.at : head.end]
             raise self.error(f"'{shown}' is not understood as a function", node)
 
-    def _placed(self, value: Value, head: Symbol, node: Node) -> Value:
+    def _placed(self, value: Value, head: Symbol) -> Value:
         """softmax_j(z): the element j."""
         if not head.below:
             return value
@@ -858,7 +858,9 @@ class Resolver:
             return
         if self.network.batch is not None and not self.one:
             raise self.error(f"{loss.name}_{loss.below_text} is the loss of one example", loss)
-        self.reading.notes["loss"] = f"{loss.name}_{loss.below_text} is read as the loss" + (" of one example" if self.one else "")
+        self.reading.notes["loss"] = f"{loss.name}_{loss.below_text} is read as the loss" + (
+            " of one example" if self.one else ""
+        )
 
     def _direct(self, of: Node, wrt: Symbol, node: Node) -> Value:
         """∂f/∂x by the places at which x stands in the formula of f itself."""
@@ -1019,8 +1021,10 @@ def _condition(claim: str, stop: int, name: str) -> tuple[int, Source] | None:
             continue  # the function where(…)
         if found["comma"] is not None and found["word"] is None and _EQUALS.search(rest) and not _LETTERS_ALIKE.fullmatch(rest):
             continue  # another statement, no condition
-        if found["comma"] is not None and found["word"] is None and any(
-            _is_outside(rest, m.start()) for m in _BEGINS.finditer(rest) if m.group() and m["comma"] is None
+        if (
+            found["comma"] is not None
+            and found["word"] is None
+            and any(_is_outside(rest, m.start()) for m in _BEGINS.finditer(rest) if m.group() and m["comma"] is None)
         ):
             continue  # the condition proper comes later
         return begin, Source(name, claim, found.end(), stop)

@@ -54,8 +54,6 @@ class Setting:
     least: tuple[tuple[str, int], ...] = ()
 
 
-
-
 class Point:
     """The arrays of a network at one point; what is asked for is computed when it is asked for first."""
 
@@ -207,7 +205,7 @@ class Evidence:
         """Whether the declared sizes have to be kept."""
         return self.names.is_windowed
 
-    def points(self, setting: Setting = Setting()) -> list[Point]:  # noqa: B008
+    def points(self, setting: Setting = Setting()) -> list[Point]:
         """Two generic points. Raises `SymbackpropError` where the loss is a real number at none that was tried."""
         if setting not in self._points:
             self._points[setting] = [self._base(setting, number) for number in range(POINTS)]
@@ -269,7 +267,7 @@ def is_real(point: Point) -> bool:
 def random_point(
     names: Names,
     seed: int,
-    setting: Setting = Setting(),  # noqa: B008
+    setting: Setting = Setting(),
     number: int = 0,
     rough: bool = False,
     modes: Mapping[str, str] | None = None,

@@ -382,13 +382,14 @@ class Judge:
         mask = None if where is None else np.asarray(where, dtype=bool)
         again: list[tuple[np.ndarray, Any]] | None = None
         for k, ((one, a), (other, b)) in enumerate(itertools.pairwise(found)):
+            values = one, other
             wrong, compared = difference(one, other, tolerance, mask)
             if wrong.any() and rough and point.affordable and not self.evidence.rough:
                 # Floating point says no only where all digits do.
                 again = again or self._exactly(case, point)
-                wrong, compared = difference(again[k][0], again[k + 1][0], 10.0 ** (8 - DIGITS), mask)
-                one, other = again[k][0], again[k + 1][0]
-            yield wrong, compared, np.broadcast_to(a | b, wrong.shape), (one, other)
+                values = again[k][0], again[k + 1][0]
+                wrong, compared = difference(*values, 10.0 ** (8 - DIGITS), mask)
+            yield wrong, compared, np.broadcast_to(a | b, wrong.shape), values
 
     def _exactly(self, case: Case, point: Point) -> list[tuple[np.ndarray, Any]]:
         exact = point.exactly()
@@ -589,7 +590,9 @@ def _is_printed(side: Side) -> bool:
     return isinstance(node, Number)
 
 
-def _apart(one: np.ndarray, other: np.ndarray, sides: tuple[Side, Side], exact: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _apart(
+    one: np.ndarray, other: np.ndarray, sides: tuple[Side, Side], exact: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where two sides differ by more than the digits that were printed, or than those of the numbers they are computed from."""
     a, b = np.broadcast_arrays(one, other)
     gap, scale = np.abs(a - b), np.maximum(np.abs(a), np.abs(b))

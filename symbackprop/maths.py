@@ -113,8 +113,8 @@ class _Reader:
         last = source.start + len(source.whole[source.start : stop].rstrip())
         self.pieces.append(Piece("end", "", last, last))
         self.next = 0
-        self.depth = 0
-        self.bars = 0
+        self.depth: int = 0
+        self.bars: int = 0
         self.is_flat = False  # whether a fraction could be read in two ways, such as 1/2m
 
     @property

@@ -360,7 +360,7 @@ class Names:
                 yield meaning
 
     def _by_brackets(self, s: Symbol, reading: Reading | None) -> Iterator[Meaning]:
-        """What a symbol may mean where its superscript stands in brackets: z**(2) and z^(2) are powers, W^{(2)} is a layer first."""
+        """What a symbol may mean with a superscript in brackets: z**(2) and z^(2) are powers, W^{(2)} is a layer first."""
         if s.layer is None or not s.bracket.endswith("("):
             yield from self._arrays(s, reading)
             return
@@ -516,7 +516,7 @@ class Names:
         if prediction is not None and s.name in ("y", "Y", "p", "P", "t", "h", "o"):
             if self.network.text and prediction != "p" and "p" in self.axes and self._reaches(prediction, "p"):
                 yield Meaning("p", s.below, example, s.raised)  # a loss that takes logits computes the probabilities itself
-            yield Meaning(self.network.prediction, s.below, example, s.raised)
+            yield Meaning(prediction, s.below, example, s.raised)
 
     def _deltas(self, s: Symbol, reading: Reading | None) -> Iterator[Meaning]:
         """δ of a layer: the derivative of the loss with respect to what its activation is applied to."""
@@ -554,9 +554,7 @@ class Names:
                 body = t.body
                 if isinstance(body, Call) and not t.over and body.name in own and body.name not in ("stop", "max", "min"):
                     inner: Any = body.arguments[0]
-                elif isinstance(body, sympy.tanh) and not t.over:
-                    inner = body.args[0]
-                elif isinstance(body, sympy.exp) and t.over and t.reduce == "sum":
+                elif isinstance(body, sympy.exp if t.over and t.reduce == "sum" else sympy.tanh):
                     inner = body.args[0]
                 else:
                     continue

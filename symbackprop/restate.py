@@ -1,6 +1,6 @@
 """A claim as it was read, in the network's own names and indices, so that a misreading is seen by whoever asked.
 
-    ∂L/∂W1[d,h] = Σ_n x[n,d]*∂L/∂z1[n,h], over the batch
+∂L/∂W1[d,h] = Σ_n x[n,d]*∂L/∂z1[n,h], over the batch
 """
 
 from __future__ import annotations

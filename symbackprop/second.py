@@ -184,9 +184,7 @@ def jacobian(source: Source, of: str | None = None, wrt: str | None = None) -> E
     own = [i if i == shared or i not in seed.axes else i + "'" for i in axes]
     back = closed_form(derivation, within, limit=4000)
     swap = {index(a): index(b) for a, b in zip(axes, own, strict=True) if a != b}
-    back = Equation(
-        cast(Element, back.target.xreplace(dict(swap))), tuple(_without_capture(t, swap) for t in back.terms)
-    )
+    back = Equation(cast(Element, back.target.xreplace(dict(swap))), tuple(_without_capture(t, swap) for t in back.terms))
     aside = {i: i if i == shared else i + "'" * 6 for i in seed.axes}  # letters that no sum runs over
     terms = jacobian_terms(back, seed.name, tuple(aside.values()), {e.name for e in derivation.raw})
     if terms is None:

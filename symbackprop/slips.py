@@ -70,7 +70,7 @@ def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
         )
     found = Found(_number_words(one, other), span=diagnosis.side_span()) if given else diagnosis.cause()
     wrong = [n + 1 for n, r in enumerate(outcome.right) if not r]
-    branch = None if given or point in judge.evidence.points(judge.setting(case)) else _branch_words(point, place, one, other)
+    branch = None if given or point in judge.evidence.points(judge.setting(case)) else _branch_words(point, one, other)
     first = f"equality {wrong[0]} of {len(outcome.right)} is the first that does not hold" if len(outcome.right) > 1 else None
     return Found(
         "; ".join(filter(None, (first, branch, case.misfit, found.words if found and not branch else None))),
@@ -83,7 +83,7 @@ def wrong_equality(judge: Judge, outcome: Outcome) -> Found:
     )
 
 
-def _branch_words(point: Point, place: Sequence[int], one: Any, other: Any) -> str:
+def _branch_words(point: Point, one: Any, other: Any) -> str:
     """Where a claim that is right on some branches fails on another."""
     at = [f"{name} = {float(v):.4g}" for name, v in sorted(point.drawn.items()) if np.ndim(v) == 0][:4]
     where = ", ".join(at).replace("_free", "") or "other values"

@@ -79,7 +79,9 @@ def test_only_render_knows_jinja_and_only_training_and_judging_know_numpy():
     for path in PACKAGE.glob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert ("import jinja2" in text) == (path.stem == "render")
-        assert ("import numpy" in text) == (path.stem in ("train", "tabulate", "evidence", "cover", "judge", "ratios", "slips", "verify"))
+        assert ("import numpy" in text) == (
+            path.stem in ("train", "tabulate", "evidence", "cover", "judge", "ratios", "slips", "verify")
+        )
 
 
 def test_no_evaluator_is_ever_called():

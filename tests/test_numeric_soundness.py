@@ -28,8 +28,19 @@ OUTSIDE = Path(__file__).parent / "outside_claims.toml"
 
 
 MLP = "3 -> dense(4, tanh) -> dense(2, softmax) -> cross_entropy"
+
+
 def eq(equations, inputs=(), targets=(), parameters=(), **kw):
-    return {"name": "n", "equations": equations.replace("; ", "\n"), "inputs": list(inputs), "targets": list(targets), "parameters": list(parameters), **kw}
+    return {
+        "name": "n",
+        "equations": equations.replace("; ", "\n"),
+        "inputs": list(inputs),
+        "targets": list(targets),
+        "parameters": list(parameters),
+        **kw,
+    }
+
+
 SUMSQ = eq("m = sum(i, x[i]); L = m^2/2", ["x[i]"])
 BN = "4 -> batch_norm -> dense(1) -> squared_error"
 SOFT = eq("S = sum(k, exp(z[k])); p[k] = exp(z[k])/S; L = -sum(k, y[k]*log(p[k]))", ["z[k]"], ["y[k]"])
@@ -51,8 +62,18 @@ TV = eq("z = v*o; y = tanh(z); L = (y-t)^2/2", ["o"], ["t"], ["v"])
 LOG4 = "3 -> dense(4) -> softmax_cross_entropy"
 ONE1 = "1 -> dense(1, bias=false) -> squared_error"
 NX = eq("L = 1/2*sum(n,(w*x[n]-y[n])^2)", ["x[n]"], ["y[n]"], ["w"])
-NXP = eq("z[n] = sum(k, x[n,k]*w[k]); p[n] = sigmoid(z[n]); L = sum(n, -y[n]*log(p[n]) - (1-y[n])*log(1-p[n]))", ["x[n,k]"], ["y[n]"], ["w[k]"])
-NG = eq("z[n] = sum(j, x[n,j]*w[j]); a[n] = sigmoid(z[n]); J = mean(n, -y[n]*log(a[n]) - (1-y[n])*log(1-a[n]))", ["x[n,j]"], ["y[n]"], ["w[j]"])
+NXP = eq(
+    "z[n] = sum(k, x[n,k]*w[k]); p[n] = sigmoid(z[n]); L = sum(n, -y[n]*log(p[n]) - (1-y[n])*log(1-p[n]))",
+    ["x[n,k]"],
+    ["y[n]"],
+    ["w[k]"],
+)
+NG = eq(
+    "z[n] = sum(j, x[n,j]*w[j]); a[n] = sigmoid(z[n]); J = mean(n, -y[n]*log(a[n]) - (1-y[n])*log(1-a[n]))",
+    ["x[n,j]"],
+    ["y[n]"],
+    ["w[j]"],
+)
 START = eq("h[t]=u*h[t-1]+x[t]; h[-1]=s; L=h[T-1]^2", ["x[t]"], [], ["u", "s"])
 VAR = eq("m[k] = mean(n, x[n,k]); v[k] = sum(n,(x[n,k]-m[k])^2)/(N-1); L = sum(k, v[k])", ["x[n,k]"])
 BETA = eq("L = beta*u^2", ["u"], constants={"beta": 1})
@@ -94,8 +115,28 @@ KINDS = [
     (F3, "∂f/∂x = 0", WRONG),
     (F3, "∂f/∂x = z", RIGHT),
     (F3, "∂f/∂z = q", RIGHT),
-    ({'name': 'n', 'equations': 'q[n] = x[n] + y[n]\nf[n] = q[n]*z\nL = mean(n, f[n]^2)', 'inputs': ['x[n]', 'y[n]'], 'targets': [], 'parameters': ['z']}, "∂f/∂x = 0", WRONG),
-    ({'name': 'n', 'equations': 'q[n] = x[n] + y[n]\nf[n] = q[n]*z\nL = mean(n, f[n]^2)', 'inputs': ['x[n]', 'y[n]'], 'targets': [], 'parameters': ['z']}, "∂f/∂x = z", RIGHT),
+    (
+        {
+            "name": "n",
+            "equations": "q[n] = x[n] + y[n]\nf[n] = q[n]*z\nL = mean(n, f[n]^2)",
+            "inputs": ["x[n]", "y[n]"],
+            "targets": [],
+            "parameters": ["z"],
+        },
+        "∂f/∂x = 0",
+        WRONG,
+    ),
+    (
+        {
+            "name": "n",
+            "equations": "q[n] = x[n] + y[n]\nf[n] = q[n]*z\nL = mean(n, f[n]^2)",
+            "inputs": ["x[n]", "y[n]"],
+            "targets": [],
+            "parameters": ["z"],
+        },
+        "∂f/∂x = z",
+        RIGHT,
+    ),
     # free variables
     (RELU, "relu'(z1) = 1", WRONG),
     (RELU, "relu(x) = x", WRONG),
@@ -132,12 +173,12 @@ KINDS = [
     # mean or one example
     (MEAN, "dL/dP = -2*(y-P)", WRONG),
     (MEAN, "dL/dP = -2*(y-P)/N", RIGHT),
-    ('1 -> dense(1) -> squared_error', "dL/dz1 = 2*(z1-y)", RIGHT),
-    ('1 -> dense(1) -> squared_error', "dL/dz1 = 2*(z1-y)/N", RIGHT),
+    ("1 -> dense(1) -> squared_error", "dL/dz1 = 2*(z1-y)", RIGHT),
+    ("1 -> dense(1) -> squared_error", "dL/dz1 = 2*(z1-y)/N", RIGHT),
     # printed numbers
-    (AW, "dL/dw = 0", WRONG, {'a': 0.5, 'w': 0.9}),
-    (AW, "dL/dw = a^2*w = 0.225", RIGHT, {'a': 0.5, 'w': 0.9}),
-    (AW, "dL/dw = 0.226", WRONG, {'a': 0.5, 'w': 0.9}),
+    (AW, "dL/dw = 0", WRONG, {"a": 0.5, "w": 0.9}),
+    (AW, "dL/dw = a^2*w = 0.225", RIGHT, {"a": 0.5, "w": 0.9}),
+    (AW, "dL/dw = 0.226", WRONG, {"a": 0.5, "w": 0.9}),
     # decimals
     (EXP3, "dy/dx = 0.7/3*exp(x/3)", RIGHT),
     (EXP3, "dy/dx = 0.233333*exp(x/3)", WRONG),
@@ -165,9 +206,9 @@ KINDS = [
     (LOG4, r"\delta_k = \hat y_k - y_k", RIGHT),
     (MLP, r"\partial L/\partial b_2 = \partial L/\partial b1[2]", WRONG),
     # sizes of 1
-    (ONE1, "dL/dW1 = 2*(z1-y)*x", RIGHT, None, 'examples=one'),
+    (ONE1, "dL/dW1 = 2*(z1-y)*x", RIGHT, None, "examples=one"),
     (ONE1, "dL/dW1 = 2*(z1-y)*x", RIGHT),
-    ('3 -> dense(k) -> squared_error', "δ = z2 - y", UNREAD),
+    ("3 -> dense(k) -> squared_error", "δ = z2 - y", UNREAD),
     # several examples
     (NX, r"\frac{\partial L}{\partial w} = (w x_1 - y_1)x_1 - 5 x_2 y_3", WRONG),
     (NX, r"\frac{\partial L}{\partial w} = \sum_n (w x_n - y_n)x_n", RIGHT),
@@ -177,7 +218,7 @@ KINDS = [
     (NG, r"\frac{\partial J}{\partial w_j} = \sum_{i=1}^m (a^{(i)}-y^{(i)})x_j^{(i)}", WRONG),
     (PI, r"L = \frac{\pi_{foo}}{\pi_{bar}} L", UNREAD),
     (PI, r"r = \frac{\pi_\theta}{\pi_{ref}}", RIGHT),
-    ('3 -> dense(2) -> squared_error', "q = z1", UNREAD),
+    ("3 -> dense(2) -> squared_error", "q = z1", UNREAD),
     (F3, "u_w = z", UNREAD),
     (BETA, "dL/du = 2*beta^3*u", WRONG),
     (BETA, "dL/du = 2*beta*u", RIGHT),
@@ -261,7 +302,12 @@ SPOILED = [
     SOFT,
     NORMED,
     BETA,
-    eq("h[t] = tanh(w*h[t-1] + v*c[t-1] + x[t]); c[t] = u*c[t-1] + h[t]^2; L = c[T-1] + sum(t, h[t])", ["x[t]"], [], ["w", "v", "u"]),
+    eq(
+        "h[t] = tanh(w*h[t-1] + v*c[t-1] + x[t]); c[t] = u*c[t-1] + h[t]^2; L = c[T-1] + sum(t, h[t])",
+        ["x[t]"],
+        [],
+        ["w", "v", "u"],
+    ),
     eq("u[k] = w*x[k]; m = max(k, u[k]); L = m^2/2 + min(u[0], 1)", ["x[k]"], [], ["w"]),
     eq("d[i,j] = abs(x[i] - x[j]); L = sum(i, j, where(d[i,j] < r, d[i,j]^2, 2*r*d[i,j]))", ["x[i]"], [], ["r"]),
 ]
@@ -359,4 +405,3 @@ def test_constants_are_varied_and_sizes_kept():
     evidence = checker(json.dumps(BETA)).subject.evidence
     assert len({float(p.table.values["beta"]) for p in evidence.points()} - {1.0}) == 2
     assert all(float(p.table.values["beta"]) == 1 for p in evidence.points(Setting(held=frozenset({"beta"}))))
-
