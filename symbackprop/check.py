@@ -159,10 +159,12 @@ def _right(judge: Judge, outcome: Outcome) -> Verdict:
 
 
 def _wrong(judge: Judge, outcome: Outcome) -> Verdict:
+    read_as = restated(outcome.case, judge.names)
     try:
         found = wrong_equality(judge, outcome)
     except SymbackpropError:
         found = unexplained(outcome)  # the search for a cause explains a verdict and never changes it
+    found = replace(found, correct=_accepted(judge, found.correct))
     return Verdict(
         judge.claim,
         "refuted",
@@ -173,10 +175,20 @@ def _wrong(judge: Judge, outcome: Outcome) -> Verdict:
         found.declaration,
         found.span,
         "; ".join(outcome.case.notes) or None,
-        restated(outcome.case, judge.names),
+        read_as,
         sum(outcome.right) if found.counterexample is not None else 0,
         len(outcome.right),
     )
+
+
+def _accepted(judge: Judge, correct: str | None) -> str | None:
+    """A formula that is printed as correct, if it is judged right when it is handed back."""
+    if correct is None:
+        return None
+    try:
+        return correct if Judge(judge.subject, correct, judge.settled).best().holds else None
+    except (SymbackpropError, RecursionError):
+        return None
 
 
 def _misfit(judge: Judge, problem: Misfit) -> Verdict:
@@ -184,6 +196,7 @@ def _misfit(judge: Judge, problem: Misfit) -> Verdict:
         found = wrong_shapes(judge, problem)
     except SymbackpropError:
         found = Found(problem.message)
+    found = replace(found, correct=_accepted(judge, found.correct))
     count = len(judge.text.sides) - 1
     return Verdict(
         judge.claim, "refuted", None, found.words, found.correct, None, found.declaration, found.span, None, None, 0, count

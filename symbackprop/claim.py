@@ -10,7 +10,7 @@ layer's own activation), each choice is on record and the other readings can be 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -18,7 +18,7 @@ from . import maths
 from .errors import FormulaError, Source, suggest
 from .lower import BUILT_IN
 from .maths import COMPARISONS, Call, Cases, Derivative, Reduce, Symbol, Transpose, reader_for
-from .names import Meaning, Names, Reading
+from .names import GENERIC, Meaning, Names, Reading
 from .notation import base_name
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
 from .trees import indicator, names_in, nodes_of, number, put_indices, renamed_tree
@@ -69,6 +69,9 @@ class Resolver:
         self.example: str | None = None  # the letter of the one example
         self.one = reading.chosen.get("examples") == "one"
         self.rows = reading.chosen.get("vectors") == "rows"
+        self.rate: str | None = None  # what the claim calls the step size
+        self.counts = False  # whether a letter stands as a value
+        self.from_one: dict[str, bool] = {}  # letters whose values count from 1, as the limits of their sums say
         self.mixed = False  # whether the claim has both ∂ and d
         self.turned = names.turned(reading.chosen)
         self.source = Source("<claim>", "")
@@ -103,11 +106,16 @@ class Resolver:
         """An index at an axis: a letter that stands there alone learns how far it runs; any letter may stand in brackets."""
         name = self.letter_name(node)
         if name is not None and name not in self.bound and self.names.is_size(name):
+            if not moved and self.names.same_size(name, self.names.size_of[base_name(axis)]):
+                raise Misfit(f"there is no place {name} among {name}, counted from 0", self.source.place(node.at))
             return Name(node.at, name, end=node.end)  # T-1, the last place
         if name is not None and not self._may_count(name) and not (bracketed and self._is_letter(name)):
             raise self.error(f"'{name}' is no index: an index is a letter, a number, or a letter moved by a number", node)
         if name is not None:
             wanted = self.names.size_of[base_name(axis)]
+            own = self.names.size_of.get(name)
+            if name in self.names.steps and name not in self.bound and not self.names.same_size(own or wanted, wanted):
+                raise self.error(f"'{name}' counts the steps of a recurrence and stands where {wanted} are counted", node)
             if moved:
                 # within i+p a letter may run less far than the axis
                 self.hints.setdefault(name, wanted)
@@ -122,6 +130,8 @@ class Resolver:
             return Name(node.at, name, end=node.end)
         match node:
             case Binary(operator=operator, left=left, right=right) if operator in "+-*/ ":
+                if operator == "+" and not moved:
+                    self._within(node, axis)
                 sides = [self._letter(part, axis, True, bracketed) for part in (left, right)]
                 return Binary(node.at, "*" if operator == " " else operator, *sides, end=node.end)
             case Negate(operand=operand):
@@ -136,6 +146,13 @@ class Resolver:
                 return self.value(node).node  # data that says which row
             case _:
                 raise self.error("an index is a letter, a number, or a letter moved by a number", node)
+
+    def _within(self, node: Binary, axis: str) -> None:
+        """Refuses K+1, which is beyond any axis of K places."""
+        name = self.letter_name(node.left)
+        size = self.names.size_of[base_name(axis)]
+        if name is not None and self.names.is_size(name) and self.names.same_size(name, size):
+            raise Misfit(f"there is no such place among {size}", self.source.place(node.at))
 
     def _may_count(self, name: str) -> bool:
         """Whether a name can be an index: a letter that is bound or declared, or a usual one that nothing else is called by."""
@@ -153,7 +170,7 @@ class Resolver:
         """Notes that an axis has a place of this number, counted from 0. Raises `FormulaError` where it cannot have it."""
         size = self.names.size_of[base_name(axis)]
         declared = self.names.declared_size(size)
-        if value.denominator != 1 or value < -1 or (declared is not None and value >= declared):
+        if value.denominator != 1 or value < 0 or (declared is not None and value >= declared):
             message = f"there is no place {value} among {declared or size}, counted from 0"
             raise Misfit(message, self.source.place(node.at))
         self.least[size] = max(self.least.get(size, 0), int(value) + 1)
@@ -179,8 +196,8 @@ class Resolver:
                 return self._symbol(node)
             case Transpose(operand=operand, letter=letter):
                 value = self.value(operand)
-                if letter and not value.axes and self.names.is_size("T"):
-                    return Value(Binary(node.at, "^", value.node, Name(node.at, "T"), end=node.end))
+                if letter and not value.axes and (self.names.is_size("T") or not self.names.is_free("T")):
+                    return self._elementwise("^", value, self.value(Symbol(node.end - 1, "T", end=node.end)), node)
                 return self._transposed(value, node)
             case Binary():
                 return self._binary(node)
@@ -233,7 +250,7 @@ class Resolver:
             except Misfit:
                 return self._matrix(left, right, node)
         try:
-            return self._matrix(left, right, node)
+            return self._matrix(_as_row(left, right) if node.operator == "@" else left, right, node)
         except Misfit as problem:
             if node.operator == "@":
                 raise
@@ -251,6 +268,7 @@ class Resolver:
         if not isinstance(node, Binary) or node.operator not in COMPARISONS:
             raise self.error("a comparison belongs here, such as z > 0", node)
         left, right = (self._plain_or_letter(n) for n in (node.left, node.right))
+        self.counts |= any(isinstance(v.node, Name) and v.node.name in {*self.bound, *self.letters} for v in (left, right))
         extreme = any(names_in(v.node) & self.names.extremes for v in (left, right))
         if node.operator in ("==", "!=") and not extreme and not all(map(self._counts_places, (left, right))):
             return self._labelled(left, right, node)
@@ -378,7 +396,7 @@ class Resolver:
     def _symbol(self, node: Symbol) -> Value:
         name = self.letter_name(node)
         if name is not None and name in self.bound:
-            return Value(Name(node.at, name, end=node.end))
+            return Value(self._counted(name, node))
         if node.name == "𝟏" and node.raised is None and not node.below and node.indices is None:
             axis = self.fresh("?")
             self.sizes[axis] = "?"
@@ -409,7 +427,13 @@ class Resolver:
         """What a symbol may mean, first what fits the letters whose range is known; other readings are on record."""
         found = list(self.names.arrays(node, self.reading))
         if exact := [m for m in found if self.names.is_exact(node, m)]:
-            return exact[:1]
+            places = [m for m in found if m.below and self.names.is_last(m.name)]
+            if not places or len(node.below) != 1 or not isinstance(node.below[0], Number):
+                return exact[:1]
+            shown = self.source.whole[node.at : node.end]
+            notes = {"elements": f"{shown} is read as an element of {places[0].name}"}
+            way = self.reading.choose("subscripts", ("names", "elements"), notes)
+            return places[:1] if way == "elements" else exact[:1]
         if len(found) < 2:
             return found
         fits = [self._conflicts(m) for m in found]
@@ -435,6 +459,16 @@ class Resolver:
             if i is not None
         )
 
+    def _counted(self, name: str, node: Node) -> Node:
+        """A letter as a value: counted from 0 in formula text, from 1 where a sum says so; else both are tried in LaTeX."""
+        letter: Node = Name(node.at, name, end=node.end)
+        from_one = self.from_one.get(name)
+        self.counts = True
+        if from_one is None and "\\" in self.source.whole:
+            notes = {"one": "places are counted from 1"}
+            from_one = self.reading.choose("places", ("zero", "one"), notes) == "one"
+        return Binary(node.at, "+", letter, number(1, node), end=node.end) if from_one else letter
+
     def _is_euler(self, node: Symbol) -> bool:
         """Whether e, here with an exponent, is Euler's number; where an array is called so, both are tried."""
         if node.name != "e" or node.below or node.indices is not None or node.layer is not None or node.accent:
@@ -445,8 +479,10 @@ class Resolver:
         return self.reading.choose("e", ways, {"number": "e is read as Euler's number"}) == "number"
 
     def _is_kronecker(self, node: Symbol) -> bool:
+        sizes = {self.names.size_of.get(i) for i in filter(None, map(self.letter_name, node.below))}
         return (
             len(node.below) == 2
+            and (len(sizes) == 1 or None in sizes)
             and node.layer is None
             and node.raised is None
             and not any(map(self.names.is_scalar, filter(None, map(self.letter_name, node.below))))
@@ -603,7 +639,10 @@ class Resolver:
                 tree = Binary(node.at, "^", tree, self.value(node.raised).node, end=node.end)
             return Value(tree)
         constant = self.names.constant(node, self.reading)
+        if constant == "eta" and self.rate is not None and node.name != self.rate:
+            raise self.error(f"'{self.rate}' is the step size here; what is '{node.name}'?", node)
         if constant is not None:
+            self.rate = node.name if constant == "eta" else self.rate
             self.spelled.setdefault(constant, self.source.whole[node.at : node.end])
             tree = Name(node.at, constant, end=node.end)
             if node.raised is not None:
@@ -613,7 +652,7 @@ class Resolver:
             return Value(Name(node.at, "pi", end=node.end))
         if name is not None and (name in self.sizes or name in self.letters):
             self.letters.setdefault(name)
-            return Value(Name(node.at, name, end=node.end))
+            return Value(self._counted(name, node))
         if self.names.is_function(node):
             raise self.error(f"'{plain}' is a function: write {plain}(…)", node)
         known = [*self.names.axes, *self.names.functions, *self.names.size_of.values()]
@@ -655,11 +694,13 @@ class Resolver:
             return self._change(parameter, node)
         name = self.names.function(head)
         self._wholly_read(head, name, node)
+        if node.options and head.name not in ("sum", "mean"):
+            raise self.error(f"the option '{node.options[0][0]}' is not understood", node.options[0][1])
         if head.name in ("sum", "mean") and (node.options or len(node.arguments) == 1):
             return self._total(node)
         if head.name in ("dot", "matmul") and len(node.arguments) == 2:
             one, other = map(self.value, node.arguments)
-            return self._matrix(one, other, node)
+            return self._matrix(_as_row(one, other), other, node)
         if head.name == "outer" and len(node.arguments) == 2:
             one, other = map(self.value, node.arguments)
             return self._matrix(replace(one, row=False), replace(other, row=True), node)
@@ -702,7 +743,9 @@ class Resolver:
         """Refuses what hangs on a function's name and has no meaning there."""
         plain = name is None or self.names.is_declared_function(head)
         known = head.name in ("softmax", "log") and len(head.below) == 1
-        if (head.below and not plain and not known) or (head.primes and head.name in _WITHOUT_PRIMES) or head.accent:
+        layered = head.layer is not None and head.name not in GENERIC
+        refused = (head.primes and head.name in _WITHOUT_PRIMES) or head.accent or layered or head.indices is not None
+        if (head.below and not plain and not known) or refused:
             shown = self.source.whole[head.at : head.end]
             raise self.error(f"'{shown}' is not understood as a function", node)
 
@@ -780,16 +823,18 @@ class Resolver:
         for name, symbol in zip(names, node.letters, strict=True):
             if self.names.axes.get(name) == ():
                 raise self.error(f"'{name}' is an array and cannot be an index as well", symbol)
-        outer, sizes = list(self.bound), dict(self.sizes)
+        outer, sizes, ones = list(self.bound), dict(self.sizes), dict(self.from_one)
         for name in names:
             self.sizes.pop(name, None)
+            self.from_one.pop(name, None)
+            if node.lower is not None:
+                self.from_one[name] = isinstance(node.lower, Number) and node.lower.value == 1
         free_before = dict(self.letters)
         self.bound += names
         inner = self.value(node.body)
-        condition = self._test(node.condition).node if node.condition is not None else None
         tree = inner.node
-        if condition is not None:
-            tree = Binary(node.at, "*", tree, indicator(_plain_test(condition), node), end=node.end)
+        if node.condition is not None:
+            tree = self._under(_plain_test(self._test(node.condition).node), tree, node)
         axes = list(inner.axes)
         over: list[Name] = []
         for name, symbol in zip(names, node.letters, strict=True):
@@ -802,18 +847,66 @@ class Resolver:
                 if counted is None:
                     raise self.error(f"the index '{name}' is not used in the sum", symbol)
                 self.sizes[name] = counted
+            for limit in self._limits(name, node):
+                tree = self._under(limit, tree, node)
             own = self.fresh(name)
             tree = renamed_tree(tree, {name: own})
             over.append(Name(symbol.at, own, end=symbol.end))
-        self.bound = outer
+        self.bound, self.from_one = outer, ones
         for name in names:
             self.sizes.pop(name, None)
             if name in sizes:
                 self.sizes[name] = sizes[name]
             if name not in free_before:
                 self.letters.pop(name, None)
-        kind = "greatest" if node.kind == "max" else node.kind
-        return Value(Apply(node.at, kind, (*over, tree), end=node.end), tuple(axes))
+        if node.kind == "min":
+            tree = Negate(node.at, tree, end=node.end)
+        kind = "greatest" if node.kind in ("max", "min") else node.kind
+        result: Node = Apply(node.at, kind, (*over, tree), end=node.end)
+        return Value(Negate(node.at, result, end=node.end) if node.kind == "min" else result, tuple(axes))
+
+    def _under(self, test: Node, tree: Node, node: Reduce) -> Node:
+        """The body of a sum or product where a condition holds: 0 or 1 elsewhere."""
+        if node.kind == "sum":
+            return Binary(node.at, "*", tree, indicator(test, node), end=node.end)
+        if node.kind == "prod":
+            return Apply(node.at, "where", (test, tree, number(1, node)), end=node.end)
+        raise self.error(f"a {node.kind} over some of the places is not understood", node)
+
+    def _limits(self, name: str, node: Reduce) -> Iterator[Node]:
+        """What the limits of a sum ask of its letter, where they are not those of the axis; `\\sum_{k=1}^{K}` is the whole."""
+        letter = Name(node.at, name)
+        lower, upper = node.lower, node.tally
+        if lower is not None and not (isinstance(lower, Number) and lower.value in (0, 1)):
+            first = self.value(lower)
+            if first.axes:
+                raise self.error("a sum begins at a number or a letter", lower)
+            begins = number(1, node) if isinstance(lower, Number) else number(0, node)
+            yield Binary(node.at, ">=", Binary(node.at, "+", letter, begins), first.node, end=node.end)
+        if upper is None:
+            return
+        last = self.names.size_from(upper)
+        if last is not None and self.names.same_size(last, self.size(name)) and not self._is_zero(lower):
+            return
+        if isinstance(upper, Binary) and self._is_zero(lower) and self._is_last(upper, name):
+            return
+        end = self.value(upper)
+        if end.axes:
+            raise self.error("a sum ends at a number, a size or a letter", upper)
+        # Sizes and numbers count from 1, and so the letter does, unless the sum begins at 0; letters count alike.
+        counts = names_in(end.node) & {*self.bound, *self.letters}
+        shift = number(0 if counts or self._is_zero(lower) else 1, node)
+        yield Binary(node.at, "<=", Binary(node.at, "+", letter, shift), end.node, end=node.end)
+
+    @staticmethod
+    def _is_zero(node: Node | None) -> bool:
+        return isinstance(node, Number) and node.value == 0
+
+    def _is_last(self, upper: Binary, name: str) -> bool:
+        """Whether a limit is N-1, the last place counted from 0."""
+        size = self.names.size_from(upper.left)
+        one = isinstance(upper.right, Number) and upper.right.value == 1
+        return upper.operator == "-" and one and size is not None and self.names.same_size(size, self.size(name))
 
     def _cases(self, node: Cases) -> Value:
         value: Node | None = None
@@ -821,21 +914,37 @@ class Resolver:
             inner = self.value(branch)
             if inner.axes:
                 raise self.error("cases are told apart by indices: write these", branch)
-            if condition is None or value is None:
+            if condition is None or (value is None and self._is_rest(node)):
                 value = inner.node
             else:
                 test = self._test(condition)
                 if test.axes:
                     raise self.error("cases are told apart by indices: write these", condition)
+                if value is None:
+                    value = Binary(node.at, "/", number(0, node), number(0, node), end=node.end)  # nothing is said of the rest
                 value = Apply(node.at, "where", (_plain_test(test.node), inner.node, value), end=node.end)
         assert value is not None
         return Value(value)
+
+    @staticmethod
+    def _is_rest(node: Cases) -> bool:
+        """Whether the last of two conditions is all that the first leaves, but for a kink: z > 0 and z <= 0."""
+        if len(node.branches) != 2:
+            return False
+        one, other = (condition for _, condition in node.branches)
+        if not isinstance(one, Binary) or not isinstance(other, Binary):
+            return False
+        rest = {"<": (">", ">="), "<=": (">", ">="), ">": ("<", "<="), ">=": ("<", "<="), "==": ("!=",), "!=": ("==",)}
+        same = _plain_text(one.left) == _plain_text(other.left) and _plain_text(one.right) == _plain_text(other.right)
+        return same and other.operator in rest.get(one.operator, ())
 
     # ------------------------------------------------------------------ derivatives
 
     def _derivative(self, node: Derivative) -> Value:
         of, (first, *more) = node.of, node.wrt
         if self.names.is_optimiser and isinstance(of, Symbol) and self.names.is_loss(of):
+            if more or (self.names.state_of(first) or ("",))[0] != "w":
+                raise self.error("a rule differentiates the loss by its weight: ∂L/∂w", first)
             return Value(Name(node.at, "g", end=node.end))
         if node.partial and self.mixed and not more:
             notes = {"direct": "∂ is read with all other arguments held fixed, d as the whole derivative"}
@@ -925,9 +1034,19 @@ class Resolver:
         raise problem or self.error("name one array to differentiate with respect to", symbol)
 
 
+def _as_row(left: Value, right: Value) -> Value:
+    """What NumPy takes a vector before a product for: a row."""
+    return replace(left, row=True) if len(left.axes) == 1 and not left.row and not right.row else left
+
+
 def _plain_test(test: Node) -> Node:
     """A comparison that a choice can be made by; 1[y = k] is its label's size."""
     return test.right if isinstance(test, Binary) and test.operator == "label" else test
+
+
+def _plain_text(node: Node) -> str:
+    """A tree without its places, to compare."""
+    return re.sub(r"\b(?:at|end)=-?\d+,? ?", "", repr(node))
 
 
 def _first_letter(node: Node) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ _JOINT = 5  # comparisons of which every combination is looked for; of more, eve
 _SMALL = 400  # values of a network that is evaluated in no time
 _STEPS = 120  # of a walk towards a side that no draw reached
 _WALKS = 6
+_TINY = 60  # values of a network of which every combination of branches is looked for
 
 
 def cover(evidence: Evidence, setting: Setting, sites_at: Callable[[Point], Sites | None]) -> tuple[list[Point], list[str]]:
@@ -46,13 +47,14 @@ def cover(evidence: Evidence, setting: Setting, sites_at: Callable[[Point], Site
             continue
         drawn.append((point, sites))
         new = _patterns(sites) - seen
-        if new or number < 3:
+        if new or number < (14 if first.work <= _TINY else 6 if small else 3):
             seen |= new
             chosen.append(point)
     unreached: list[str] = []
     kept = _kept(evidence)
-    for wanted in itertools.islice(_missing(seen, drawn), _WALKS if small else 2):
-        point = _walk(drawn[0][0], wanted, sites_at, kept)
+    walks = 40 if first.work <= _TINY else _WALKS if small else 2
+    for wanted in itertools.islice(_missing(seen, drawn), walks):
+        point = _between(drawn, wanted, sites_at) or (_walk(drawn[0][0], wanted, sites_at, kept) if drawn else None)
         if point is not None:
             chosen.append(point)
             seen |= _patterns(sites_at(point))
@@ -92,11 +94,46 @@ def _missing(seen: set[Pattern], drawn: Iterable[tuple[Point, Sites]]) -> Iterab
         for sign in (1, -1):
             if (site, sign) not in single:
                 yield {site: sign}
-    groups = {names for names, _ in seen if 1 < len(names) <= 3}
+    groups = {names for names, _ in seen if 1 < len(names) <= _JOINT}
     for names in sorted(groups):
         for signs in itertools.product((1, -1), repeat=len(names)):
             if (names, signs) not in seen and all((s, v) in single for s, v in zip(names, signs, strict=True)):
                 yield dict(zip(names, signs, strict=True))
+
+
+def _between(
+    drawn: Sequence[tuple[Point, Sites]], wanted: Mapping[tuple[str, int], int], sites_at: Callable[[Point], Sites | None]
+) -> Point | None:
+    """A point on the wanted sides between two that were drawn: the kinks along the way are found by halving."""
+    for (one, first), (other, second) in itertools.islice(itertools.combinations(drawn, 2), 12):
+        if one.sizes != other.sizes or any(s not in first or s not in second or first[s].size != 1 for s in wanted):
+            continue
+        crossing = [s for s in wanted if first[s][0] * second[s][0] < 0]
+
+        def at(share: float, one: Point = one, other: Point = other) -> Point:
+            values = {
+                n: (1 - share) * np.asarray(v, dtype=float) + share * np.asarray(other.drawn[n]) for n, v in one.drawn.items()
+            }
+            return one.remade(values, rough=True)
+
+        kinks = [0.0, 1.0]
+        for site in crossing:
+            low, high = 0.0, 1.0
+            for _ in range(50):
+                sites = sites_at(at((low + high) / 2))
+                if sites is None or site not in sites:
+                    break
+                if sites[site][0] * first[site][0] > 0:
+                    low = (low + high) / 2
+                else:
+                    high = (low + high) / 2
+            kinks.append((low + high) / 2)
+        for a, b in itertools.pairwise(sorted(kinks)):
+            point = at((a + b) / 2)
+            sites = sites_at(point)
+            if sites is not None and is_real(point) and all(sites[s][0] * sign > 0 for s, sign in wanted.items()):
+                return point
+    return None
 
 
 def _walk(

@@ -28,17 +28,18 @@ from .notation import Element, Function, Network, data_indices
 from .tabulate import Table, Trace
 
 DIGITS = 30  # decimal digits of the evaluation
+FINE = 90  # where numbers are so small that rounding and a value cannot be told apart
 _AFFORDABLE = 60_000  # elements that are worked out in all digits
 POINTS = 2
 ROUGH = 1e-8  # how far equal values may be apart, relatively, in floating point
 # The sizes at each point: unlike one another, and each unlike itself at the other point, so that no 1/K looks like a constant.
 # 2 and 4 are none of them: a lost 2 must not look like a lost 1/K.
-_SIZES = ((3, 5, 6, 7, 9, 8), (5, 7, 3, 6, 8, 11))
+_SIZES = ((3, 5, 6, 7, 9, 8), (5, 7, 3, 6, 8, 11), (7, 3, 8, 5, 11, 6))
 # How the values of an array are drawn: of both signs unless the loss is no real number then.
 _MODES = ("both", "positive", "unit", "above", "negative")
 # By what the values of further points are multiplied: near zero, far out, and between.
-_SCALES = (0.2, 5.0, 1.0, 2.0, 0.5, 1.0, 3.0)
-_COUNTS = (3, 5, 7, 11)  # what constants that are whole numbers become
+_SCALES = (0.2, 5.0, 1.0, 2.0, 0.5, 1.0, 3.0, 30.0)
+_COUNTS = (3, 6, 7, 10)  # what constants that are whole numbers become
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ class Point:
         rough: bool = False,
         constants: Mapping[str, Fraction] | None = None,
         seed: int = 0,
+        digits: int = DIGITS,
     ) -> None:
         self.names, network = names, names.network
+        self.digits = digits
         self.functions = functions
         self.sizes = dict(sizes)
         self.size_names = {i.name: i.size for i in network.indices}
@@ -75,17 +78,18 @@ class Point:
         self.exact = not rough and self.work <= _AFFORDABLE
         self.seed, self.drawn = seed, dict(values)
         self.constants = {c: Fraction(int(v.p), int(v.q)) for c, v in network.constants} | dict(constants or {})
-        with mpmath.workdps(DIGITS):
+        with mpmath.workdps(digits):
             number = np.frompyfunc(mpmath.mpf, 1, 1) if self.exact else np.asarray
             given = {k: np.asarray(number(np.asarray(v, dtype=float))) for k, v in values.items() if not k.endswith("_free")}
             _obey_facts(network, given)
             given["eta"] = np.asarray(number(np.asarray(0.37 + 0.11 * (seed % 5))))
         self.table = Table(given, self.sizes, self.size_names, functions, self.exact)
-        with mpmath.workdps(DIGITS):
+        with mpmath.workdps(digits):
             self.table.values |= {c: np.asarray(self.table.number(v)) for c, v in self.constants.items()}
         self.table.trace = Trace() if rough else None
         self._floating: Table | None = None
         self._exact: Point | None = None
+        self._fine: Point | None = None
 
     @property
     def affordable(self) -> bool:
@@ -98,9 +102,15 @@ class Point:
             self._exact = self.remade(self.drawn, rough=False)
         return self._exact
 
-    def remade(self, drawn: Mapping[str, Any], rough: bool) -> Point:
+    def finely(self) -> Point:
+        """The same point in three times as many digits."""
+        if self._fine is None:
+            self._fine = self.remade(self.drawn, rough=False, digits=FINE)
+        return self._fine
+
+    def remade(self, drawn: Mapping[str, Any], rough: bool, digits: int = DIGITS) -> Point:
         """The point with other values of what is drawn, or with the same in other precision."""
-        return Point(self.names, self.sizes, drawn, self.functions, rough, self.constants, self.seed)
+        return Point(self.names, self.sizes, drawn, self.functions, rough, self.constants, self.seed, digits)
 
     @cached_property
     def work(self) -> int:
@@ -120,7 +130,7 @@ class Point:
             return
         jacobians = [j for j in self.names.jacobians.values() if j.name in missing]
         variables = [w for w in missing if w not in self.names.axes]
-        with mpmath.workdps(DIGITS):
+        with mpmath.workdps(self.digits):
             for name in variables:
                 self.drawn.setdefault(name, float(_free_value(name, self.seed)))
                 self.table.values[name] = np.asarray(self.table.number(Fraction(self.drawn[name])))
@@ -131,7 +141,7 @@ class Point:
         everything = [*self.names.network.equations, *self.names.derivation.raw]
         needed = read_for(everything, needed)
         equations = [e for e in everything if e.name in needed]
-        with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
+        with mpmath.workdps(self.digits), np.errstate(all="ignore"):
             self.table.compute(equations)
             for j in jacobians:
                 self._jacobian(j)
@@ -188,8 +198,9 @@ def _free_value(name: str, seed: int) -> Fraction:
     """A value for a variable that nothing computes: of either sign, near and far."""
     rng = random.Random(f"{name} {seed}")
     size = Fraction(rng.randint(300, 900), 1000)
-    factor = 1 if seed < POINTS else Fraction(rng.choice((1, 5, 20, 60, 200)), 10)
-    return size * factor * (-1 if seed % 2 else 1)
+    factor = 1 if seed < POINTS else Fraction(rng.choice((1, 5, 20, 60, 200, 4000)), 10)
+    sign = (-1 if seed % 2 else 1) if seed < POINTS else rng.choice((-1, 1))
+    return size * factor * sign
 
 
 class Evidence:
@@ -221,9 +232,20 @@ class Evidence:
     def further(self, setting: Setting, number: int) -> Point | None:
         """One of any number of other points, in floating point: near zero, far out, of other signs; None without a real loss."""
         if (setting, number) not in self._further:
-            point = self._drawn(setting, POINTS + number, 1000 + number, True, _SCALES[number % len(_SCALES)])
-            self._further[setting, number] = point if is_real(point) else None
+            self._further[setting, number] = self._far(setting, number)
         return self._further[setting, number]
+
+    def _far(self, setting: Setting, number: int) -> Point | None:
+        scale = _SCALES[number % len(_SCALES)]
+        if number % 2 and any(mode not in ("both", "held") for mode in self._modes.values()):
+            # Where each array alone must keep its sign, all together may have others: log(w*x).
+            for attempt in range(20):
+                seed = 5000 + 100 * number + attempt
+                point = random_point(self.names, seed, setting, POINTS + number, True, {}, scale)
+                if is_real(point):
+                    return point
+        point = self._drawn(setting, POINTS + number, 1000 + number, True, scale)
+        return point if is_real(point) else None
 
     def _drawn(self, setting: Setting, number: int, seed: int, rough: bool, scale: float = 1.0) -> Point:
         return random_point(self.names, seed, setting, number, rough, self._modes, scale)
@@ -275,7 +297,7 @@ def random_point(
 ) -> Point:
     """A generic point, the `number`th of its kind: sizes small and unlike unless the declared ones are wanted."""
     network, rng, modes = names.network, random.Random(seed), modes or {}
-    kind = number % POINTS
+    kind = number % len(_SIZES)
     least = dict(setting.least)
     declared = setting.declared or names.is_windowed
     roots: dict[str, int] = {}
@@ -331,7 +353,7 @@ def _other_value(value: Fraction, rng: random.Random, number: int) -> Fraction:
     if value.denominator == 1 and value != 0:
         others = [c for c in _COUNTS if c != abs(value)]
         return (1 if value > 0 else -1) * Fraction(others[number % len(others)])
-    if 0 < value < 1:
+    if 0 <= value < 1:
         return Fraction(rng.randint(150, 850), 1000)  # a small one grows: that it was left out must show
     return value * Fraction(rng.randint(600, 1700), 1000)
 
@@ -361,7 +383,13 @@ def given_point(names: Names, values: Mapping[str, Any]) -> Point:
     abstract = [f.name for f in names.functions.values() if f.body is None]
     if abstract:
         raise DataError(f"the function '{abstract[0]}' has no formula, so its values are not known")
-    return Point(names, sizes, arrays, names.functions)
+    point = Point(names, sizes, arrays, names.functions)
+    rate = values.get("eta", network.training.get("learning_rate"))
+    if rate is None:
+        del point.table.values["eta"]  # a step size that nobody gave has no value
+    else:
+        point.table.values["eta"] = np.asarray(point.table.number(Fraction(str(rate))))
+    return point
 
 
 def _ranges(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -406,8 +434,15 @@ def is_finite(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values.astype(float))
 
 
+def is_tiny(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether all values are so small that what differs could be rounding."""
+    finite = [v[is_finite(v)] for v in (one, other)]
+    size = max(np.max(np.abs(v), initial=0) for v in finite)
+    return bool(size < 1e-12)
+
+
 def difference(
-    one: np.ndarray, other: np.ndarray, tolerance: float, where: np.ndarray | None = None
+    one: np.ndarray, other: np.ndarray, tolerance: float, where: np.ndarray | None = None, floor: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """At which places two arrays differ by more than a share of their largest value, and at which they can be compared.
 
@@ -421,7 +456,7 @@ def difference(
     both = real[0] & real[1] & compared
     gap = np.abs(np.where(both, one, 0) - np.where(both, other, 0))
     size = [np.max(np.abs(v[both]), initial=0) for v in (one, other)]
-    scale = max(*size, 1e-20)
     # What is zero comes out as rounding noise.
-    wrong = np.asarray(gap > max(scale * tolerance, tolerance * 1e-4), dtype=bool)
+    least = tolerance * 1e-4 if floor is None else mpmath.mpf(floor)
+    wrong = np.asarray(gap > max(*(s * tolerance for s in size), least), dtype=bool)
     return (wrong | (compared & ~both)) & compared, compared

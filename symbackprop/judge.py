@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -16,21 +17,24 @@ from .cover import Sites, cover
 from .derive import derive
 from .differentiate import read_for
 from .errors import FormulaError, Source, SymbackpropError
-from .evidence import DIGITS, ROUGH, Evidence, Point, Setting, difference, given_point
-from .maths import Call, Derivative, Reduce, Symbol, nodes_below
+from .evidence import DIGITS, FINE, ROUGH, Evidence, Point, Setting, difference, given_point, is_tiny
+from .maths import COMPARISONS, Call, Derivative, Reduce, Symbol, nodes_below
 from .names import Names, Reading
 from .notation import Derivation
-from .parse import Apply, Name, Negate, Node, Number
+from .parse import Apply, Binary, Name, Negate, Node, Number
 from .tabulate import Trace
 from .trees import names_in, nodes_of, renamed_tree
 
 _READINGS = 12  # of one claim
 _AFFORDABLE = 20_000  # numbers of one product that are worked out in all digits
+_SMALL = 3_000  # values of a network that are worked out in all digits at every point
+_PLACES = 60  # of an axis of which a claim names a place
 
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "examples": ("all", "one"),
     "vectors": ("columns", "rows"),
+    "subscripts": ("names", "elements"),
     "delta": ("plus", "minus"),
     "sigma": ("sigmoid", "own"),
     "raised": ("layer", "power"),
@@ -88,6 +92,7 @@ class Case:
     chosen: Mapping[str, str]
     misfit: str | None
     condition: Node | None
+    least: tuple[tuple[str, int], ...] = ()  # sizes that must have so many places, since numbers of them are named
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Outcome:
     case: Case
     right: tuple[bool, ...]
     wrong_at: tuple[int, Point, tuple[int, ...], Any, Any] | None
+    seen: tuple[bool, ...] = ()  # which equalities could be judged anywhere
     beyond: bool = False  # whether places were left out at which an index leaves its array
     one_holds: bool = False  # whether the claim is right for one example, where the whole batch is meant
 
@@ -114,8 +120,9 @@ class Judge:
         self.names, self.evidence = subject.names, subject.evidence
         self.text: Text = cut(claim)
         self.names.variables = {}
-        self.names.ahead = self.ahead = not self.names.is_optimiser and self._is_update()
+        self.names.ahead = False
         self.trees = read_sides(self.text, self.names)
+        self.names.ahead = self.ahead = not self.names.is_optimiser and self._is_update()
         kinds = {n.partial for t in self.trees for n in nodes_below(t[0]) if isinstance(n, Derivative)}
         self.mixed = len(kinds) == 2  # both ∂ and d
         self.given_condition = read_condition(self.text, self.names)
@@ -134,8 +141,11 @@ class Judge:
         return {k: tuple(sorted(v)) for k, v in found.items()}
 
     def _is_update(self) -> bool:
-        first = self.text.sides[0].text
-        return self.text.sets or "Δ" in first or "\\Delta" in first or "t+1" in self.claim.replace(" ", "") or "new" in first
+        first = self.trees[0][0]
+        return self.text.sets or any(
+            (isinstance(n, Call) and n.head.name == "Δ") or (isinstance(n, Symbol) and self.names.is_ahead(n))
+            for n in nodes_below(first)
+        )
 
     def _variables(self) -> dict[str, str]:
         """The variables of a claim about functions alone: `σ'(z) = …`, `d/dx tanh(x) = …`.
@@ -322,7 +332,24 @@ class Judge:
             reading.chosen,
             resolver.misfit,
             condition,
+            self._least(resolver, free, [*(s.node for s in sides), *([resolved] if resolved is not None else [])]),
         )
+
+    def _least(self, resolver: Resolver, free: Sequence[str], trees: Sequence[Node]) -> tuple[tuple[str, int], ...]:
+        """How many places axes need so that each number that a claim compares places with is one of them."""
+        least = dict(resolver.least)
+        if resolver.counts:
+            nodes = [n for tree in trees for n in nodes_of(tree)]
+            numbers = [n.value for n in nodes if isinstance(n, Number) and n.value > 1]
+            whole = [int(v) for v in numbers if v.denominator == 1]
+            if whole and max(whole) > _PLACES:
+                raise FormulaError(f"a place {max(whole)} is too far out to be tried", resolver.source.place(0))
+            used = {n.name for n in nodes if isinstance(n, Name)}
+            for letter in {*free, *resolver.sizes}:
+                size = resolver.size(letter)
+                if letter in used and whole and size != "?" and self.names.declared_size(size) is None:
+                    least[size] = max(least.get(size, 0), max(whole) + 2)
+        return tuple(sorted(least.items()))
 
     def _says_one(self, resolver: Resolver) -> bool:
         batch = self.names.network.batch
@@ -332,7 +359,7 @@ class Judge:
 
     def setting(self, case: Case, declared: bool = False, held: frozenset[str] = frozenset()) -> Setting:
         """Which points a reading is judged at."""
-        return Setting(case.one, declared, held, tuple(sorted(case.resolver.least.items())))
+        return Setting(case.one, declared, held, case.least)
 
     def outcome(self, case: Case, declared: bool = False, held: frozenset[str] = frozenset()) -> Outcome:
         """Which equalities hold at two generic points and then on all branches."""
@@ -341,23 +368,39 @@ class Judge:
         if not outcome.holds or self.evidence.rough:
             return outcome
         further, unreached = cover(self.evidence, setting, lambda point: self._sites(case, point))
+        further = [p.exactly() if self._cost(case, p) <= _SMALL else p for p in further]
         more = self._at_points(case, further)
+        for k, (one, other) in enumerate(zip(outcome.seen, more.seen, strict=True)):
+            if not one and not other:
+                side = case.sides[k + 1]
+                problem = "no values were found at which both sides are real numbers and the condition holds"
+                raise FormulaError(problem, side.source.place(side.given.at))
         notes = [_BEYOND] if outcome.beyond or more.beyond else []
         where = [f"the equation of {label}" if label else "the claim" for label in unreached]
         notes += [f"no input was found that reaches both branches of {' and of '.join(where)}"] if where else []
         case = replace(case, notes=(*case.notes, *notes))
         right = tuple(a and b for a, b in zip(outcome.right, more.right, strict=True))
-        return Outcome(case, right, more.wrong_at, outcome.beyond or more.beyond)
+        return Outcome(case, right, more.wrong_at, beyond=outcome.beyond or more.beyond)
+
+    def _cost(self, case: Case, point: Point) -> int:
+        """How many values a point takes: the network once, and again for each row of a derivative without a formula."""
+        names = set[str]().union(*map(names_in, case.trees))
+        rows = 1
+        for (of, _), j in self.names.jacobians.items():
+            if j.name in names and j.equation is None:
+                rows += 4 * math.prod(point.sizes[i] for i in self.names.axes[of])
+        return point.work * rows
 
     def _at_points(self, case: Case, points: Sequence[Point]) -> Outcome:
         right = [True] * (len(case.trees) - 1)
-        seen = [not points] * len(right)
+        seen = [False] * len(right)
+        spoken = any(self._speaks_of_places(case, tree) for tree in case.trees)
         first: tuple[int, Point, tuple[int, ...], Any, Any] | None = None
         beyond = False
         for point in points:
             for k, (wrong, compared, edge, values) in enumerate(self._compared(case, point)):
                 seen[k] |= bool(compared.any())
-                inner = wrong & ~edge
+                inner = wrong if spoken else wrong & ~edge
                 if wrong.any() and not inner.any() and (compared & ~edge).any():
                     beyond = True
                     continue
@@ -367,10 +410,17 @@ class Judge:
                     if first is None or k < first[0]:
                         a, b = (np.broadcast_to(v, wrong.shape)[tuple(place)] for v in values)
                         first = k, point, tuple(place), a, b
-        if points and not all(seen):
-            side = case.sides[seen.index(False) + 1]
-            raise FormulaError("no values were found at which both sides are real numbers", side.source.place(side.given.at))
-        return Outcome(case, tuple(right), first, beyond)
+        return Outcome(case, tuple(right), first, tuple(seen), beyond)
+
+    @staticmethod
+    def _speaks_of_places(case: Case, tree: Node) -> bool:
+        """Whether a side tells single places apart, such as t = T-1: then it is about all of them."""
+        tests = (n for n in nodes_of(tree) if isinstance(n, Binary) and n.operator in COMPARISONS)
+        return any(names_in(n) & set(case.free) and not names_in(n) <= set(case.free) for n in tests) or any(
+            names_in(n) & set(case.free) and any(isinstance(i, Number) for i in (n.left, n.right))
+            for n in nodes_of(tree)
+            if isinstance(n, Binary) and n.operator in COMPARISONS
+        )
 
     def _compared(self, case: Case, point: Point) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, Any]]]:
         """For each equality at a point: where it is wrong, where it can be judged, and where it leaves an array."""
@@ -381,15 +431,25 @@ class Judge:
         where = self.value(case, case.condition, point) if case.condition is not None else None
         mask = None if where is None else np.asarray(where, dtype=bool)
         again: list[tuple[np.ndarray, Any]] | None = None
+        fine: list[tuple[np.ndarray, Any]] | None = None
         for k, ((one, a), (other, b)) in enumerate(itertools.pairwise(found)):
             values = one, other
             wrong, compared = difference(one, other, tolerance, mask)
+            if not rough and (wrong.any() or is_tiny(one, other)):
+                # What is tiny, or what cancels far out, may be a number or rounding: more digits tell.
+                fine = fine or self._finely(case, point)
+                values = fine[k][0], fine[k + 1][0]
+                wrong, compared = difference(*values, tolerance, mask, 10.0 ** (15 - FINE))
             if wrong.any() and rough and point.affordable and not self.evidence.rough:
                 # Floating point says no only where all digits do.
                 again = again or self._exactly(case, point)
                 values = again[k][0], again[k + 1][0]
                 wrong, compared = difference(*values, 10.0 ** (8 - DIGITS), mask)
             yield wrong, compared, np.broadcast_to(a | b, wrong.shape), values
+
+    def _finely(self, case: Case, point: Point) -> list[tuple[np.ndarray, Any]]:
+        other = point.finely()
+        return [self._value_and_edge(case, tree, other, False) for tree in case.trees]
 
     def _exactly(self, case: Case, point: Point) -> list[tuple[np.ndarray, Any]]:
         exact = point.exactly()
@@ -400,7 +460,7 @@ class Judge:
         trees = [*case.trees, *([case.condition] if case.condition is not None else [])]
         try:
             with np.errstate(all="ignore"):
-                point.ensure(set[str]().union(*map(names_in, trees)))
+                point.ensure({self.names.network.loss}.union(*map(names_in, trees)))
                 view = point.view(case.letters)
                 view.trace = Trace()
                 for k, tree in enumerate(trees):
@@ -432,7 +492,7 @@ class Judge:
 
     def _value_and_edge(self, case: Case, tree: Node, point: Point, floating: bool) -> tuple[np.ndarray, Any]:
         point.ensure(names_in(tree))
-        with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
+        with mpmath.workdps(point.digits), np.errstate(all="ignore"):
             view = point.view(case.letters, floating)
             return view.value(tree, case.free), view.edge
 
@@ -468,7 +528,7 @@ class Judge:
             return self._with_numbers(case, numeric)
         outcome = self.outcome(case)
         if outcome.holds:
-            return outcome
+            return self._at_declared_constants(case, outcome)
         if not self.evidence.is_windowed and self._has_numbers() and (other := self.outcome(case, declared=True)).holds:
             return other
         held = self._unnamed_constants(case)
@@ -478,13 +538,23 @@ class Judge:
             return replace(other, case=replace(other.case, notes=(*other.case.notes, f"with {words}")))
         return outcome
 
+    def _at_declared_constants(self, case: Case, outcome: Outcome) -> Outcome:
+        """What holds for any constants must hold for the declared ones."""
+        held = frozenset(c for c, _ in self.names.network.constants)
+        if not held:
+            return outcome
+        declared = self._at_points(case, self.evidence.points(self.setting(case, held=held)))
+        return outcome if declared.holds else declared
+
     def _has_numbers(self) -> bool:
         return any(i.number is not None for i in self.names.network.indices)
 
     def _unnamed_constants(self, case: Case) -> frozenset[str]:
         """The constants of the network for which a claim may have written their numbers: 4u for 2u/τ with τ = 1/2."""
         named = set[str]().union(*map(names_in, case.trees))
-        return frozenset(c for c, v in self.names.network.constants if c not in named and abs(v) not in (0, 1))
+        numbers = {n.value for t in case.trees for n in nodes_of(t) if isinstance(n, Number)}
+        constants = [(c, Fraction(int(v.p), int(v.q))) for c, v in self.names.network.constants if c not in named]
+        return frozenset(c for c, v in constants if abs(v) not in (0, 1) or (abs(v) == 1 and abs(v) in numbers))
 
     def _of_numbers(self, case: Case) -> Outcome:
         """Numbers alone: what was printed is judged by its digits, what is computed in all of them."""
@@ -538,7 +608,11 @@ class Judge:
         if self.subject.given is None:
             symbolic = self.outcome(case)
             if symbolic.holds:
-                return symbolic
+                return self._at_declared_constants(case, symbolic)
+            if not self.evidence.is_windowed and self._has_numbers():
+                declared = self.outcome(case, declared=True)
+                if declared.holds:
+                    return declared
             held = self._unnamed_constants(case)
             if held and (other := self.outcome(case, held=held)).holds:
                 return other
@@ -599,7 +673,8 @@ def _apart(
     absolute, relative = zip(*(_rounding(s, exact) for s in sides), strict=True)
     within = gap <= max(absolute) + max(relative) * scale + 1e-13 * scale
     # Half a unit of the last digit is much where there are few digits: 0 is no rounding of 0.2.
-    return np.asarray(~(within & (gap <= 0.2 * scale + 1e-300)) & ~(gap <= 1e-13 * scale), dtype=bool), a, b
+    most = 0.1 if any(map(_is_printed, sides)) and not max(relative) else 0.02
+    return np.asarray(~(within & (gap <= most * scale + 1e-300)) & ~(gap <= 1e-13 * scale), dtype=bool), a, b
 
 
 def _rounding(side: Side, exact: bool) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 from .errors import FormulaError, Source
-from .maths_tokens import ACCENTS, FUNCTIONS, GREEK, HATTED, REDUCTIONS, STYLES, VULGAR, Piece, pieces_of
+from .maths_tokens import ACCENTS, FUNCTIONS, GREEK, HATTED, IGNORED, REDUCTIONS, STYLES, VULGAR, Piece, pieces_of
 from .parse import MAX_DEPTH, Binary, Negate, Node, Number
 
 
@@ -60,7 +60,8 @@ class Reduce(Node):
     letters: tuple[Symbol, ...]
     body: Node
     condition: Node | None = None
-    tally: Node | None = None
+    tally: Node | None = None  # the upper limit, which counts
+    lower: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -502,7 +503,8 @@ class _Reader:
 
     def gradient(self, token: Piece) -> Node:
         self.expect("_", "after ∇: ∇_W L")
-        if self.ahead("{"):
+        braced = self.ahead("{")
+        if braced:
             self.take()
             wrt = self.factor()
             self.expect("}", "to close the group")
@@ -510,8 +512,16 @@ class _Reader:
             wrt = self.factor()
         if not isinstance(wrt, Symbol):
             raise self.error("name one array to differentiate with respect to", wrt.at)
+        times = (wrt,)
+        if not braced and isinstance(wrt.raised, Number):
+            if wrt.raised.value != 2:
+                raise self.error("the order of ∇ is not understood", wrt.at)
+            times = (replace(wrt, raised=None),) * 2  # ∇_z^2
         of = self.factor()
-        return Derivative(token.at, of, (wrt,), end=self.reached)
+        while _is_numeric(of) and self.begins_factor():
+            more = self.factor()
+            of = Binary(of.at, " ", of, more, end=more.end)
+        return Derivative(token.at, of, times, end=self.reached)
 
     # ------------------------------------------------------------------ names
 
@@ -701,8 +711,8 @@ class _Reader:
                     if word.text in ("otherwise", "else", "sonst"):
                         self.expect("}", "to close the group")
                         return None
-                    if word.kind == "end":
-                        raise self.error("expected '}' to close the group")
+                    if word.text not in ("if", "for", "when", "where", "and", ","):
+                        raise self.error(f"'{word.text}' is not understood in a condition", word.at)
                 self.take()
             elif self.token.kind == "name" and self.token.text in ("if", "for", "when"):
                 self.take()
@@ -769,12 +779,19 @@ class _Reader:
         if self.ahead("(") and not is_function and self.token.at == self.reached and self._takes_arguments(symbol):
             return replace(symbol, end=self.reached)
         if self.ahead("(") and symbol.name in ("J", "L", "C", "E", "ℓ") and symbol.name not in self.known and not symbol.below:
-            self.take()
-            self.listed(")")  # what the loss is a function of
+            at = self.take().at
+            for item in self.listed(")"):  # what the loss is a function of
+                bare = isinstance(item, Symbol) and item.indices is None and item.raised is None
+                if not bare or item.below_text not in ("", "t"):  # type: ignore[attr-defined]
+                    raise self.error("a loss is written with the names that it depends on: J(W, b)", at)
             return replace(symbol, end=self.reached)
         if symbol.name in FUNCTIONS and symbol.name not in self.known_arrays and self.begins_factor():
             raised = symbol.raised
             argument = self.factor()
+            while isinstance(argument, (Number, Binary)) and _is_numeric(argument) and self.begins_factor():
+                # \sin 2x is the sine of both
+                more = self.factor()
+                argument = Binary(argument.at, " ", argument, more, end=more.end)
             node: Node = Call(symbol.at, replace(symbol, raised=None), (argument,), end=self.reached)
             return Binary(symbol.at, "^", node, raised, end=self.reached) if raised is not None else node
         return symbol
@@ -865,7 +882,10 @@ class _Reader:
     def _script_indices(self, text: str, at: int) -> tuple[tuple[Node, ...], str]:
         """The indices that a subscript stands for, and its letters as text."""
         plain = re.sub(r"\\(?:mathrm|text|mathit|operatorname|mathbf)\s*\{([^{}]*)\}", r"\1", text)
-        plain = re.sub(r"\\([A-Za-z]+)", lambda m: GREEK.get(m[1], ""), plain)
+        unknown = [m[1] for m in re.finditer(r"\\([A-Za-z]+)", plain) if m[1] not in GREEK and m[1] not in IGNORED]
+        if unknown:
+            raise self.error(f"the command \\{unknown[0]} is not understood in a subscript", at)
+        plain = re.sub(r"\\([A-Za-z]+|[,;:! ])", lambda m: GREEK.get(m[1], ""), plain)
         plain = re.sub(r"(?<=[^\W\d_])_\{?(\d+)\}?", r"\1", plain)  # h_{2} is a letter with a number
         compact = re.sub(r"[\s{}_]", "", plain)
         parts = re.split(r",", plain) if "," in plain else [plain]
@@ -979,15 +999,17 @@ class _Reader:
         letters: tuple[Symbol, ...] = ()
         condition: Node | None = None
         tally: Node | None = None
+        lower: Node | None = None
         while self.ahead("_", "^"):
             if self.ahead("_"):
-                letters, condition = self._letters_below()
+                letters, condition, lower = self._letters_below()
             else:
                 self.take()
                 tally = self.braced()
-        return self._body(kind, letters, condition, tally, at)
+        return replace(self._body(kind, letters, condition, tally, at), lower=lower)
 
-    def _letters_below(self) -> tuple[tuple[Symbol, ...], Node | None]:
+    def _letters_below(self) -> tuple[tuple[Symbol, ...], Node | None, Node | None]:
+        """The letters below a sum, a condition on them, and where they begin."""
         self.take()
         if not self.ahead("{"):
             token = self.take()
@@ -996,7 +1018,7 @@ class _Reader:
             found = re.findall(r"[^\W\d_]\d*'*", token.text)
             if len(token.text) > 1 and token.text in self.known:
                 found = [token.text]
-            return tuple(Symbol(token.at, c, end=token.at) for c in found), None
+            return tuple(Symbol(token.at, c, end=token.at) for c in found), None, None
         self.take()
         start, depth, stop = self.token.at, 1, self.token.at
         while depth:
@@ -1005,23 +1027,30 @@ class _Reader:
                 raise self.error("expected '}' below the sum")
             depth += (piece.text == "{") - (piece.text == "}")
             stop = piece.at
-        text = re.sub(r"\\,|\\;|\s|=\s*[01](?!\d)|\\ell", lambda m: "l" if m[0] == "\\ell" else "", self.source.whole[start:stop])
+        text = re.sub(r"\\[,;: ]|\s|\\ell(?![a-z])", lambda m: "l" if m[0] == "\\ell" else "", self.source.whole[start:stop])
+        text, begins, first = text.partition("=") if re.match(r"[^=!<>\\]+=[^=]", text) else (text, "", "")
+        lower = _moved(read(Source("<sum>", first), self.known), start) if begins else None
         text = re.sub(r"(?<=[^\W\d_])_\{?(\d+)\}?", r"\1", text)
         if unequal := re.fullmatch(r"([^\W\d_])(?:\\neq?|!=|≠)([^\W\d_])", text):
             one, other = (Symbol(start, c, end=stop) for c in unequal.groups())
-            return (one,), Binary(start, "!=", one, other, end=stop)
+            return (one,), Binary(start, "!=", one, other, end=stop), None
         if not re.fullmatch(r"(?:[^\W\d_]\d*'*,?)+", text):
             raise self.error(f"'{self.source.whole[start:stop]}' below a sum is not understood", start)
         letters = [
             c for part in text.split(",") if part for c in ([part] if part in self.known else re.findall(r"[^\W\d_]\d*'*", part))
         ]
-        return tuple(_letter(c, start, stop) for c in letters), None
+        return tuple(_letter(c, start, stop) for c in letters), None, lower
 
-    def _body(self, kind: str, letters: tuple[Symbol, ...], condition: Node | None, tally: Node | None, at: int) -> Node:
+    def _body(self, kind: str, letters: tuple[Symbol, ...], condition: Node | None, tally: Node | None, at: int) -> Reduce:
         while self.ahead(","):
             self.take()
         body = self.product()
         return Reduce(at, kind, letters, body, condition, tally, end=self.reached)
+
+
+def _is_numeric(node: Node) -> bool:
+    """Whether a factor is a number, or a product of numbers and names that begins with one."""
+    return isinstance(node, Number) or (isinstance(node, Binary) and node.operator == " " and _is_numeric(node.left))
 
 
 def _counts(node: Node, letter: str) -> bool:

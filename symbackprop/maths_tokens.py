@@ -80,7 +80,7 @@ _UNICODE = {
     "Π": "∏",
     "√": "√",
 }
-_IGNORED = {
+IGNORED = {
     *[
         ",",
         ";",
@@ -229,7 +229,7 @@ def _names(word: str, at: int, end: int) -> Iterator[Piece]:
 
 
 def _command(word: str, at: int, end: int) -> Iterator[Piece]:
-    if word in _IGNORED or word in ("[", "]", "(", ")"):
+    if word in IGNORED or word in ("[", "]", "(", ")"):
         return
     if word in _SIGNS:
         yield Piece("sign", _SIGNS[word], at, end)

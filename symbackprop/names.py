@@ -6,6 +6,7 @@ respect to z2. Declared names always come first. What is not understood is refus
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,10 +33,13 @@ from .notation import (
     Term,
     base_name,
     data_indices,
+    direction,
     elements_of,
+    groups_of,
     index,
     is_index,
     is_moved,
+    is_recurrence,
     size_symbol,
 )
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
@@ -164,7 +168,8 @@ class Names:
     @cached_property
     def has_examples(self) -> bool:
         """Whether the loss is a sum or a mean over examples that do not depend on one another, by the equations."""
-        return has_independent_examples(self.network)
+        targets = any(self.network.batch in a.axes for a in self.network.arrays if a.role == "target")
+        return (targets or self.mean_size is not None) and has_independent_examples(self.network)
 
     @cached_property
     def mean_size(self) -> str | None:
@@ -229,6 +234,16 @@ class Names:
         """The arrays that hold whole numbers: which row, which class."""
         places = {e.name for e in self.everything if any(t.reduce == "argmax" for t in e.terms)}
         return frozenset(data_indices(self.network.equations) | places)
+
+    @cached_property
+    def steps(self) -> frozenset[str]:
+        """The letters along which recurrences run."""
+        groups = [g for g in groups_of(list(self.network.equations)) if is_recurrence(g)]
+        return frozenset(base_name(direction(g)[0].name) for g in groups)
+
+    def is_last(self, name: str) -> bool:
+        """Whether an array belongs to the last layer, by its number."""
+        return bool(self.layers) and name.endswith(str(self.layers[-1]))
 
     @cached_property
     def extremes(self) -> frozenset[str]:
@@ -389,6 +404,8 @@ class Names:
         found = self.state_of(s)
         if found is not None:
             base, offset = found
+            if base == "g" and offset not in (0, max((t for n in self.times.values() for t in n), default=0)):
+                return  # the gradient of another step
             power = s.raised if s.below_text or s.layer is not None or not _plain(s.raised) else None
             times = self.times.get(base, ())
             after = offset == max(times, default=0) and (len(times) > 1 or offset >= 0)
@@ -580,7 +597,12 @@ class Names:
                     yield Meaning(n, *rest)
             elif len(numbered) == 1:
                 yield Meaning(numbered[0], *rest)
-            if (s.name in PREDICTIONS or s.name.lower() == "p") and prediction is not None and self._may_predict(s.name):
+            if (
+                (s.name in PREDICTIONS or s.name.lower() == "p")
+                and prediction is not None
+                and self._may_predict(s.name)
+                and not numbered
+            ):
                 yield Meaning(prediction, *rest)
             if len(numbered) > 1 and s.below:
                 for n in reversed(numbered):
@@ -640,15 +662,23 @@ class Names:
         """The name of the step size."""
         return "eta"
 
+    def is_ahead(self, symbol: Symbol) -> bool:
+        """Whether a symbol is a weight after a step: `w_{t+1}`, `w^{new}`."""
+        found = self._step(symbol)
+        return found is not None and found[1]
+
     def step_of(self, symbol: Symbol) -> tuple[Symbol, bool] | None:
         """`w_{t+1}`, `w^{(t+1)}`, `w_{new}`: the weight after a step (True), `w_t`, `w_{old}`: before it."""
-        if not self.ahead:
-            return None
+        return self._step(symbol) if self.ahead else None
+
+    def _step(self, symbol: Symbol) -> tuple[Symbol, bool] | None:
         for text, bare in (
             (symbol.below_text, replace(symbol, below=(), below_text="")),
             (_plain(symbol.layer), replace(symbol, layer=None)),
             (_plain(symbol.raised), replace(symbol, raised=None)),
         ):
+            if text and not any(self.is_parameter(m.name) for m in itertools.islice(self.arrays(bare, None), 1)):
+                continue
             if text in ("t+1", "k+1", "n+1", "new", "i+1", "neu"):
                 return bare, True
             if text in ("t", "k", "old", "alt", "n") and any(self.axes[m.name] == () for m in self.arrays(bare, None)):

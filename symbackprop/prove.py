@@ -20,6 +20,7 @@ from .differentiate import resolve
 from .errors import SymbackpropError
 from .judge import Case, Judge
 from .notation import Element, Equation, Term, groups_of, index, is_index, is_recurrence, size_symbol
+from .parse import Name
 from .simplify import collected
 from .write import Writer, is_indicator
 
@@ -156,7 +157,10 @@ class _Prover:
         condition = self.case.condition
         if condition is None:
             return body
-        one, other = (index(side.name) for side in (condition.left, condition.right))  # type: ignore[attr-defined]
+        sides = [side for side in (condition.left, condition.right) if isinstance(side, Name)]  # type: ignore[attr-defined]
+        if len(sides) != 2 or not {s.name for s in sides} <= set(self.case.free):
+            return body  # what holds everywhere holds under a condition too
+        one, other = (index(side.name) for side in sides)
         if condition.operator == "==":  # type: ignore[attr-defined]
             return cast(Expr, body.xreplace({one: other}).doit())
         if condition.operator == "!=":  # type: ignore[attr-defined]

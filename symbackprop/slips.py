@@ -244,7 +244,7 @@ class Diagnosis:
 
     def _zero(self) -> Found | None:
         """A claim that is zero because something in it does not depend on what it is differentiated by."""
-        if not names_in(self.tree) - set(self.case.free):
+        if not names_in(self.tree) - set(self.case.free) and names_in(self.truth):
             return Found("a number stands where a formula belongs: this is not constant")
         pairs = self.names.independent
         if not pairs or any(np.abs(c).max(initial=0) > 0 for c in self.claimed):
@@ -779,7 +779,7 @@ class Diagnosis:
         if settled is not None:
             return settled
         subject = self.judge.subject
-        if not names_in(self.tree):
+        if not names_in(self.tree) or self.names.variables:
             return None  # a number is right for too much
         for words, make in variants(subject.derivation.network):
             if words not in subject.variants:
@@ -799,6 +799,8 @@ class Diagnosis:
             return written(self.judge, case, side.text, right)
         if found is not None and found.tree is not None:
             try:
+                if not self.judge.outcome(replace(case, trees=(self.truth, found.tree))).holds:
+                    return None
                 resolver = case.resolver
                 resolver.sizes |= case.letters
                 terms, inner = self.names.lowered(found.tree, resolver)

@@ -234,6 +234,7 @@ class _Walk:
     def __init__(self, table: Table, letters: Sequence[str], places: Mapping[str, np.ndarray]) -> None:
         self.table, self.letters, self.places = table, letters, places
         self.functions = _EXACT if table.exact else _FLOAT
+        self.inside = False  # whether this is the formula of a function, whose names are values
         self.beyond: Any = False
         self.edge: Any = False  # where a moved index left its array, outside of any reduction
 
@@ -250,7 +251,7 @@ class _Walk:
                 return -self.value(operand)
             case Binary(operator=operator, left=left, right=right):
                 if operator in _TESTS:
-                    data = self.table.values.keys() & (names_in(left) | names_in(right))
+                    data = self.inside or self.table.values.keys() & (names_in(left) | names_in(right))
                     return self._compared(operator, self.value(left), self.value(right), bool(data))
                 return self._binary(operator, self.value(left), self.value(right))
             case Apply():
@@ -381,10 +382,20 @@ class _Walk:
         inner.trace, inner.tie = self.table.trace, self.table.tie
         own = dict(zip(function.parameters, given, strict=False))
         walk = _Walk(inner, self.letters, {})
+        walk.inside = True
         walk._name = lambda n: own[n] if n in own else _Walk._name(walk, n)  # type: ignore[method-assign]
         assert function.body is not None
         known = functions_key(functions) if function.body.has(Call) else ()
         return walk.value(_function_tree(function, order, known))
+
+    def _which_is_greatest(self, value: Any, axis: int) -> None:
+        """Each place of a maximum is a branch: by how much it is above all others."""
+        count = value.shape[axis]
+        assert self.table.trace is not None
+        if value.size <= 200 and 1 < count <= 12:
+            for place in range(count):
+                rest = np.delete(value, place, axis=axis).max(axis=axis)
+                self.table.trace.add(np.take(value, place, axis=axis) - rest, "max")
 
     def _reduction(self, name: str, letters: Sequence[str], body: Node) -> Any:
         axes = tuple(self.letters.index(i) for i in letters)
@@ -402,6 +413,8 @@ class _Walk:
         value = np.broadcast_to(value, full)
         if name == "prod":
             return value.prod(axis=axes, keepdims=True)
+        if self.table.trace is not None and len(axes) == 1 and name in ("max", "greatest"):
+            self._which_is_greatest(value, axes[0])
         if beyond is not False:
             value = np.where(beyond, mpmath.mpf("-inf") if self.table.exact else -np.inf, value)
         if name != "argmax":
