@@ -1,0 +1,227 @@
+"""Formulas of a backward pass with one part changed: a factor left out, a power, a sign, an array in place of another.
+
+    dz1 = da1*(1 - a1^2)   ->   da1*(1 - a1), da1, da1*(1 - z1^2), …
+
+The parts are those of the folded formulas, which are what people write; the steps of the chain rule are changed in `missteps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import cast
+
+import sympy
+from sympy import Expr
+
+from .missteps import Misstep, Program, above, activations, other_activations, paths, plain_text, signs
+from .notation import Call, Derivation, Element, Equation, Term, indices_of, is_index, size_symbol
+
+_LARGE = 150  # nodes of a term whose parts are changed one by one
+_SMALL = 0.02  # numbers that keep a quotient or a root from zero are below this
+
+
+def missteps(derivation: Derivation, within: set[str] | None = None) -> Iterator[Misstep]:
+    """All that may go wrong in one place, the likelier first; `within` keeps to the equations of some derivatives."""
+    program = Program(derivation, within)
+    for family in _FAMILIES:
+        yield from family(program)
+
+
+def _wholes(program: Program) -> Iterator[Misstep]:
+    """A derivative with a constant factor."""
+    for e in program.derivation.raw:
+        if e.name in program.own:
+            yield Misstep(f"{e.name} is zero", e.name, {e.name: replace(e, terms=())}, "scale")
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _formulas(program: Program) -> Iterator[tuple[Equation, int, Term]]:
+    """The terms of the folded formulas, and of the chain rule where it gives others."""
+    raw = {e.name: e for e in program.derivation.raw if e.name in program.own}
+    seen: set[tuple[str, Term]] = set()
+    for equation in (*program.folded, *raw.values()):
+        for k, term in enumerate(equation.terms):
+            if (equation.name, term) not in seen and sum(1 for _ in sympy.preorder_traversal(term.body)) <= _LARGE:
+                seen.add((equation.name, term))
+                yield equation, k, term
+
+
+def _with(equation: Equation, k: int, term: Term | None, words: str) -> Misstep:
+    new = equation.terms[:k] + ((term,) if term is not None else ()) + equation.terms[k + 1 :]
+    return Misstep(words, equation.name, {equation.name: replace(equation, terms=new)})
+
+
+def _parts(program: Program) -> Iterator[Misstep]:
+    """Each part left out, with another sign or another power."""
+    for equation, k, term in _formulas(program):
+        for body, words in _changes(_factored(term.body)):
+            yield _with(equation, k, replace(term, body=body), words)
+
+
+def _factored(body: Expr) -> Expr:
+    if body.has(sympy.Piecewise) or not (body.is_Add or any(f.is_Add for f in body.args)):
+        return body
+    return cast(Expr, sympy.Mul(*(sympy.factor(f) if f.is_Add else f for f in sympy.Mul.make_args(body))))
+
+
+def _changes(expr: Expr) -> Iterator[tuple[Expr, str]]:
+    if expr.is_Mul:
+        for k, f in enumerate(expr.args):
+            if f == -1:
+                continue
+            rest = [*expr.args[:k], *expr.args[k + 1 :]]
+            yield sympy.Mul(*rest), f"the factor {plain_text(cast(Expr, f))} is missing"
+            if not f.is_number:
+                yield expr * f, f"the factor {plain_text(cast(Expr, f))} is there twice"
+            for new, words in _changes(cast(Expr, f)):
+                yield sympy.Mul(*rest, new), words
+    elif expr.is_Add:
+        for k, s in enumerate(expr.args):
+            rest = [*expr.args[:k], *expr.args[k + 1 :]]
+            text = plain_text(cast(Expr, s))
+            yield sympy.Add(*rest), f"the term {text} is missing beside {plain_text(sympy.Add(*rest))}"
+            yield sympy.Add(*rest, -s), f"the sign of {text} is the other way round in {plain_text(expr)}"
+            for new, words in _changes(cast(Expr, s)):
+                yield sympy.Add(*rest, new), words
+    elif expr.is_Pow:
+        base, power = expr.args
+        text = plain_text(expr)
+        for other in (1, power + 1, power - 1, -power):
+            if power.is_number and other not in (0, power):
+                new = cast(Expr, base**other)
+                yield new, f"{plain_text(new)} stands where {text} belongs"
+        for new, words in _changes(cast(Expr, base)):
+            yield cast(Expr, new**power), words
+    elif isinstance(expr, (sympy.Function, Call)) and not isinstance(expr, sympy.Piecewise):
+        argument = expr.arguments[0] if isinstance(expr, Call) else expr.args[0]
+        if expr.func is not sympy.exp:
+            yield cast(Expr, argument), f"{plain_text(cast(Expr, argument))} stands where {plain_text(expr)} belongs"
+    elif isinstance(expr, sympy.Piecewise):
+        for branch in expr.args:
+            if branch.args[0] != 0:
+                yield cast(Expr, branch.args[0]), "the condition is left out"
+
+
+# ---------------------------------------------------------------------- arrays and indices
+
+
+def _exchanged(program: Program) -> Iterator[Misstep]:
+    """An array in place of another of the same sizes: a gate for another, an output for an input."""
+    for equation, k, term in _formulas(program):
+        for element in sorted(term.body.atoms(Element), key=str):
+            for other in program.alike(element.name):
+                if other != equation.name:
+                    body = cast(Expr, term.body.xreplace({element: Element(other, *element.indices)}))
+                    yield _with(equation, k, replace(term, body=body), f"{other} stands where {element.name} belongs")
+
+
+def _turned(program: Program) -> Iterator[Misstep]:
+    """A square array transposed, or a place before or after the right one."""
+    moved = {i.name for e in program.network.equations for t in e.terms for i in _shifted(t.body)}
+    for equation, k, term in _formulas(program):
+        for element in sorted(term.body.atoms(Element), key=str):
+            sizes, own = program.sizes(element.name), element.indices
+            if len(own) == 2 and sizes[0] == sizes[1]:
+                body = cast(Expr, term.body.xreplace({element: Element(element.name, own[1], own[0])}))
+                yield _with(equation, k, replace(term, body=body), f"{element.name} is transposed")
+            for place, i in enumerate(own):
+                if not any(x.name in moved for x in indices_of(i)):
+                    continue
+                for step, words in ((-1, "one place too early"), (1, "one place too late")):
+                    new = Element(element.name, *own[:place], cast(Expr, i + step), *own[place + 1 :])
+                    body = cast(Expr, term.body.xreplace({element: new}))
+                    yield _with(equation, k, replace(term, body=body), f"{element.name} is taken {words}")
+
+
+def _shifted(body: Expr) -> Iterator[sympy.Symbol]:
+    for e in body.atoms(Element):
+        for i in e.indices:
+            if not is_index(i) and len(indices_of(i)) == 1 and not i.atoms(Element):
+                yield from indices_of(i)
+
+
+def _diagonals(program: Program) -> Iterator[Misstep]:
+    """A sum of which only the place itself is kept."""
+    for equation, k, term in _formulas(program):
+        for letter in term.over:
+            size = program.size_of.get(letter.name.rstrip("'"))
+            for own in equation.target.letters:
+                if program.size_of.get(own.name.rstrip("'")) == size:
+                    body = cast(Expr, term.body.xreplace({letter: own}))
+                    kept = Term(body, tuple(i for i in term.over if i != letter))
+                    words = f"only the diagonal of the Jacobian is there: the sum over {letter.name} is missing"
+                    yield _with(equation, k, kept, words)
+
+
+def _counts(program: Program) -> Iterator[Misstep]:
+    """A number of places, such as that of the kept ones, taken for the number of all."""
+    totals = {
+        e.name: e.terms[0].over
+        for e in program.network.equations
+        if len(e.terms) == 1 and e.terms[0].over and e.terms[0].reduce == "sum" and e.name != program.network.loss
+    }
+    for equation, k, term in _formulas(program):
+        for element in sorted(term.body.atoms(Element), key=str):
+            over = totals.get(element.name)
+            if over is not None:
+                names = [program.size_of[i.name.rstrip("'")] for i in over]
+                body = cast(Expr, term.body.xreplace({element: sympy.Mul(*map(size_symbol, names))}))
+                text = "*".join(names)
+                words = f"{text}, the number of all, stands where {element.name}, that of the kept, belongs"
+                yield _with(equation, k, replace(term, body=body), words)
+
+
+# ---------------------------------------------------------------------- forward values and weights
+
+
+def _small_constants(program: Program) -> Iterator[Misstep]:
+    """What keeps a quotient or a root from zero, forgotten where the backward pass computes a forward value once more."""
+    constants = {n: abs(float(v)) for n, v in program.network.constants}
+    for equation in program.network.equations:
+        for k, term in enumerate(equation.terms):
+            for add in term.body.atoms(sympy.Add):
+                for part in add.args:
+                    value = abs(float(part)) if part.is_number and part.is_real else None
+                    value = constants.get(part.name) if isinstance(part, Element) else value
+                    if value is not None and 0 < value < _SMALL:
+                        body = cast(Expr, term.body.xreplace({add: add - part}))
+                        words = f"the small constant {plain_text(cast(Expr, part))} is forgotten in {equation.name}"
+                        yield _with(equation, k, replace(term, body=body), words)
+
+
+def _updates(program: Program) -> Iterator[Misstep]:
+    """A weight used after its own update."""
+    back = program.derivation.adjoints
+    for a in program.network.arrays:
+        if a.role not in ("parameter", "input") or a.name not in back or back[a.name] not in program.axes:
+            continue
+        equations: dict[str, Equation] = {}
+        for e in program.derivation.raw:
+            used = [x for t in e.terms for x in t.body.atoms(Element) if x.name == a.name]
+            if used and e.name in program.own and e.name != back[a.name]:
+                swap = {x: x - Element("eta") * Element(back[a.name], *x.indices) for x in used}
+                terms = tuple(replace(t, body=cast(Expr, t.body.xreplace(swap))) for t in e.terms)
+                equations[e.name] = replace(e, terms=terms)
+        if equations and a.role == "parameter":
+            words = f"{a.name} is used after its update: the derivatives need the weights of the forward pass"
+            yield Misstep(words, min(equations), equations, "rate")
+
+
+_FAMILIES: tuple[Callable[[Program], Iterator[Misstep]], ...] = (
+    _wholes,
+    paths,
+    activations,
+    signs,
+    above,
+    _small_constants,
+    _updates,
+    _diagonals,
+    _counts,
+    _parts,
+    _turned,
+    _exchanged,
+    other_activations,
+)
