@@ -144,14 +144,12 @@ def signs(program: Program) -> Iterator[Misstep]:
 def activations(program: Program) -> Iterator[Misstep]:
     """The derivative of an activation left out, doubled, not differentiated, or taken at the wrong place."""
     for k, step in enumerate(program.steps):
-        body = step.contribution.body
-        if step.kind != "activation" or not body.has(step.local):
+        if step.kind != "activation":
             continue
         text = plain_text(step.before)
 
         def put(new: Expr, words: str, k: int = k, step: Step = step) -> Misstep:
-            changed = step.contribution.body.xreplace({step.local: new})
-            return program.changed(words, {k: replace(step.contribution, body=cast(Expr, changed))})
+            return program.changed(words, {k: _with_local(step, new)})
 
         yield put(sympy.S.One, f"the derivative of the activation, {text}, is missing")
         yield put(step.local**2, f"the derivative of the activation, {text}, is there twice")
@@ -179,13 +177,13 @@ def other_activations(program: Program) -> Iterator[Misstep]:
     """The derivative of another activation, by its input or by its output."""
     for k, step in enumerate(program.steps):
         equation = next(e for e in program.network.equations if e.name == step.target.name)
-        if step.kind != "activation" or not step.contribution.body.has(step.local) or len(equation.terms) != 1:
+        if step.kind != "activation" or len(equation.terms) != 1:
             continue
         body = equation.terms[0].body
-        own = body.name if isinstance(body, Call) else type(body).__name__
+        own = body.name if isinstance(body, Call) else plain_text(body)
         output = Element(step.target.name, *step.target.indices)
         for name in _OTHERS:
-            by_input, by_output = _derivative(name)
+            by_input, by_output = derivative_forms(name)
             for form, at in ((by_input, step.source), (by_output, output)):
                 if name == own and at is step.source:
                     continue
@@ -193,12 +191,18 @@ def other_activations(program: Program) -> Iterator[Misstep]:
                     continue
                 new = cast(Expr, form.xreplace({Element("u"): at}))
                 words = f"the derivative of {name}, {plain_text(new)}, stands where that of {own} belongs"
-                changed = cast(Expr, step.contribution.body.xreplace({step.local: new}))
-                yield program.changed(words, {k: replace(step.contribution, body=changed)})
+                yield program.changed(words, {k: _with_local(step, new)})
+
+
+def _with_local(step: Step, new: Expr) -> Term:
+    """A step's contribution with another local derivative."""
+    body = step.contribution.body
+    changed = body.xreplace({step.local: new}) if body.has(step.local) and step.local != 1 else body / step.local * new
+    return replace(step.contribution, body=cast(Expr, changed))
 
 
 @functools.cache
-def _derivative(name: str) -> tuple[Expr | None, Expr | None]:
+def derivative_forms(name: str) -> tuple[Expr | None, Expr | None]:
     """The derivative of an activation by its input and, where that is possible, by its output, both of `u`."""
     text = f"a[n] = {name}(z[n])" if name != "identity" else "a[n] = z[n]"
     try:
@@ -210,7 +214,8 @@ def _derivative(name: str) -> tuple[Expr | None, Expr | None]:
     local = next(s.local for s in derivation.steps if s.source.name == "z")
     functions = catalogue_functions()
     by_input = None if any(c.name not in functions for c in local.atoms(Call)) else _of_u(local, "z")
-    folded = sympy.factor(sympy.Add(*(t.body for t in z.terms)) / Element("w", *z.target.indices))
+    ones = {Element(n, *z.target.indices): sympy.S.One for n in ("w", derivation.adjoints["a"])}
+    folded = sympy.Add(*(t.body for t in z.terms)).xreplace(ones)
     return by_input, None if folded.has(sympy.Piecewise) else _of_u(cast(Expr, folded), "a")
 
 
@@ -219,6 +224,39 @@ def _of_u(expr: Expr, name: str) -> Expr | None:
     if any(e.name != name for e in elements):
         return None
     return cast(Expr, expr.xreplace({e: Element("u") for e in elements}))
+
+
+def extra_activations(program: Program) -> Iterator[Misstep]:
+    """The derivative of an activation where there is none: a loss and its activation have been differentiated together."""
+    for equation in program.folded:
+        source = next((a for a, d in program.derivation.adjoints.items() if d == equation.name), None)
+        for later in program.network.equations:
+            inside = {e.name for t in later.terms for e in t.body.atoms(Element)}
+            if source not in inside or program.sizes(later.name) != program.sizes(source) or not equation.terms:
+                continue
+            for name in ("sigmoid", "tanh", "relu"):
+                form = derivative_forms(name)[1]
+                if form is not None:
+                    new = cast(Expr, form.xreplace({Element("u"): Element(later.name, *equation.target.indices)}))
+                    terms = tuple(replace(t, body=t.body * new) for t in equation.terms)
+                    words = f"the derivative of {name}, {plain_text(new)}, does not belong here: it is there twice"
+                    yield Misstep(words, equation.name, {equation.name: replace(equation, terms=terms)})
+
+
+def shared_factors(program: Program) -> Iterator[Misstep]:
+    """A factor that is left out on all paths through one formula."""
+    for equation in program.network.equations:
+        own = [k for k, s in enumerate(program.steps) if s.target.name == equation.name]
+        factors = {f for k in own for f in sympy.Mul.make_args(program.steps[k].contribution.body) if isinstance(f, Element)}
+        for name in sorted({f.name for f in factors}):
+            changes: dict[int, Term | None] = {}
+            for k in own:
+                term = program.steps[k].contribution
+                swap = {f: sympy.S.One for f in sympy.Mul.make_args(term.body) if isinstance(f, Element) and f.name == name}
+                if swap:
+                    changes[k] = replace(term, body=cast(Expr, term.body.xreplace(swap)))
+            if len(changes) > 1:
+                yield program.changed(f"the factor {name} is missing", changes)
 
 
 def above(program: Program) -> Iterator[Misstep]:

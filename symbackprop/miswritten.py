@@ -7,6 +7,7 @@ The parts are those of the folded formulas, which are what people write; the ste
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import cast
@@ -14,7 +15,18 @@ from typing import cast
 import sympy
 from sympy import Expr
 
-from .missteps import Misstep, Program, above, activations, other_activations, paths, plain_text, signs
+from .missteps import (
+    Misstep,
+    Program,
+    above,
+    activations,
+    extra_activations,
+    other_activations,
+    paths,
+    plain_text,
+    shared_factors,
+    signs,
+)
 from .notation import Call, Derivation, Element, Equation, Term, indices_of, is_index, size_symbol
 
 _LARGE = 150  # nodes of a term whose parts are changed one by one
@@ -57,8 +69,24 @@ def _with(equation: Equation, k: int, term: Term | None, words: str) -> Misstep:
 def _parts(program: Program) -> Iterator[Misstep]:
     """Each part left out, with another sign or another power."""
     for equation, k, term in _formulas(program):
-        for body, words in _changes(_factored(term.body)):
+        forms = dict.fromkeys((term.body, _factored(term.body)))
+        for body, words in itertools.chain.from_iterable(map(_changes, forms)):
+            if body.has(sympy.zoo, sympy.nan, sympy.oo):
+                continue
             yield _with(equation, k, replace(term, body=body), words)
+
+
+def _common(program: Program) -> Iterator[Misstep]:
+    """A factor of all terms of a formula, left out or there twice."""
+    for equation in program.folded:
+        if len(equation.terms) < 2:
+            continue
+        shared = set.intersection(*(set(sympy.Mul.make_args(t.body)) for t in equation.terms))
+        for f in sorted(shared - {sympy.S.NegativeOne}, key=str):
+            for new, words in ((1 / f, "is missing"), (f, "is there twice")):
+                terms = tuple(replace(t, body=cast(Expr, t.body * new)) for t in equation.terms)
+                words = f"the factor {plain_text(cast(Expr, f))} {words}"  # noqa: PLW2901
+                yield Misstep(words, equation.name, {equation.name: replace(equation, terms=terms)})
 
 
 def _factored(body: Expr) -> Expr:
@@ -94,7 +122,8 @@ def _changes(expr: Expr) -> Iterator[tuple[Expr, str]]:
                 new = cast(Expr, base**other)
                 yield new, f"{plain_text(new)} stands where {text} belongs"
         for new, words in _changes(cast(Expr, base)):
-            yield cast(Expr, new**power), words
+            if new != 0:
+                yield cast(Expr, new**power), words
     elif isinstance(expr, (sympy.Function, Call)) and not isinstance(expr, sympy.Piecewise):
         argument = expr.arguments[0] if isinstance(expr, Call) else expr.args[0]
         if expr.func is not sympy.exp:
@@ -110,12 +139,27 @@ def _changes(expr: Expr) -> Iterator[tuple[Expr, str]]:
 
 def _exchanged(program: Program) -> Iterator[Misstep]:
     """An array in place of another of the same sizes: a gate for another, an output for an input."""
+    between = {
+        (s.adjoint.name, program.derivation.adjoints.get(s.target.name)): f"the derivative of the activation, {plain_text(s.before)}, "
+        "is missing: "
+        for s in program.steps
+        if s.kind == "activation"
+    }
     for equation, k, term in _formulas(program):
         for element in sorted(term.body.atoms(Element), key=str):
             for other in program.alike(element.name):
                 if other != equation.name:
-                    body = cast(Expr, term.body.xreplace({element: Element(other, *element.indices)}))
-                    yield _with(equation, k, replace(term, body=body), f"{other} stands where {element.name} belongs")
+                    body = cast(Expr, term.body.xreplace({element: _as(element, other)}))
+                    words = f"{between.get((element.name, other), '')}{other} stands where {element.name} belongs"
+                    yield _with(equation, k, replace(term, body=body), words)
+                    rest = cast(Expr, term.body / element)
+                    if element in term.body.args and rest.has(element):
+                        for one in (rest * _as(element, other), element * rest.xreplace({element: _as(element, other)})):
+                            yield _with(equation, k, replace(term, body=cast(Expr, one)), words)
+
+
+def _as(element: Element, other: str) -> Element:
+    return Element(other, *element.indices)
 
 
 def _turned(program: Program) -> Iterator[Misstep]:
@@ -182,6 +226,8 @@ def _small_constants(program: Program) -> Iterator[Misstep]:
     constants = {n: abs(float(v)) for n, v in program.network.constants}
     for equation in program.network.equations:
         for k, term in enumerate(equation.terms):
+            if len(equation.terms) > 1 and term.body.is_number and 0 < abs(float(term.body)) < _SMALL:
+                yield _with(equation, k, None, f"the small constant {plain_text(term.body)} is forgotten in {equation.name}")
             for add in term.body.atoms(sympy.Add):
                 for part in add.args:
                     value = abs(float(part)) if part.is_number and part.is_real else None
@@ -218,10 +264,13 @@ _FAMILIES: tuple[Callable[[Program], Iterator[Misstep]], ...] = (
     above,
     _small_constants,
     _updates,
+    other_activations,
+    shared_factors,
     _diagonals,
     _counts,
+    _common,
     _parts,
     _turned,
     _exchanged,
-    other_activations,
+    extra_activations,
 )

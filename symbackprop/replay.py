@@ -9,16 +9,16 @@ import numpy as np
 from .errors import SymbackpropError
 from .evidence import Point
 from .names import Names
-from .notation import Element, Equation
+from .notation import Derivation, Element, Equation
 from .tabulate import Table
 
 
 class Replay:
     """The right values of a network and its derivatives at some points, and those after a misstep."""
 
-    def __init__(self, names: Names, points: Sequence[Point]) -> None:
+    def __init__(self, names: Names, points: Sequence[Point], derivation: Derivation) -> None:
         self.names, self.points = names, points
-        network, derivation = names.network, names.derivation
+        network = names.network
         self._forward = {e.name: e for e in network.equations}
         self._raw = {e.name: e for e in derivation.raw}
         self._folded = {e.name: e for e in derivation.equations}

@@ -177,14 +177,14 @@ class _Diagnosis:
         ratios = [first, *(self._ratio(tree, k) for k in range(1, len(self.points)))]
         if any(r is None for r in ratios):
             return None
-        return named_ratio(self.judge, ratios, self.points)  # type: ignore[arg-type]
+        return named_ratio(self.names, ratios, self.points)  # type: ignore[arg-type]
 
     def _is_constant_ratio(self, ratio: float) -> bool:
         return any(abs(abs(ratio) - v) < 1e-6 * v or abs(abs(ratio) * v - 1) < 1e-6 for v in self._numbers)
 
     @cached_property
     def _numbers(self) -> list[float]:
-        return [n * v for _, v in constants_of(self.judge) for n in (0.5, 1.0, 2.0)]
+        return [n * v for _, v in constants_of(self.names) for n in (0.5, 1.0, 2.0)]
 
     def plain_ratio(self) -> str | None:
         """Claim over truth where that is one number without a name."""
@@ -650,7 +650,7 @@ class _Diagnosis:
             if ratio is None or not is_plausible(ratio, point):
                 return None
             ratios.append(ratio)
-        return named_ratio(self.judge, ratios, self.points)
+        return named_ratio(self.names, ratios, self.points)
 
     # ------------------------------------------------------------------ factors by their powers
 

@@ -1,45 +1,58 @@
-"""A backward pass that somebody wrote by hand, against the derived one: NumPy, `torch.autograd.Function`, JAX `custom_vjp`.
+"""A backward pass that somebody wrote by hand, against the derived one: NumPy, torch, JAX.
 
     verify(backward, "3 -> dense(4, tanh) -> dense(2) -> squared_error")     backward(x, W1, b1, …) -> {"W1": …} or (…)
     verify(Mish, "x*tanh(log(1 + exp(x)))")                                  a Function whose forward is a formula
 
-The same words as for claims: "dW1 is transposed", "db1: there is a factor 1/N too many". Sizes are unlike one another, the batch
-is not 1 (and once it is), values are generic, and then large, zero and of both signs.
+All that is asked for has to be there and right, at points of every kind (`trials`). What is wrong is said in the words of
+claims, "dW1 is transposed", and the slip behind it is named once (`blame`).
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import itertools
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from .blame import Blame
+from .calling import Setting
 from .check import Checker
-from .declare import bundled, declare
-from .errors import DataError, SymbackpropError, suggest
-from .evidence import Point, random_point
-from .judge import Judge, Subject
-from .notation import Derivation, Network, data_indices
-from .slips import array_cause
+from .errors import DataError, suggest
+from .evidence import Point
+from .formula_networks import formula_network, is_formula
+from .frameworks import ForwardDiffers, Results, runner
+from .judge import Subject
+from .missteps import is_upstream
+from .notation import Derivation, Network
+from .trials import Trial, depends_on_sizes, generic_points, has_declared_sizes, moved, sized_subjects, trials
+from .truths import Truths, array_at, set_above
 
-_TOLERANCE = 1e-6  # relative to the largest value
-_EXTREMES = (("zero", 0.0), ("large", 800.0), ("large and negative", -800.0), ("small", 1e-8))
+# Bits of a number, how far right values may be apart (a share of the largest), and the largest number.
+_TYPES: Mapping[str, tuple[int, float, float]] = {
+    "float64": (52, 1e-7, 1e300),
+    "float32": (23, 2e-4, 1e37),
+    "bfloat16": (7, 6e-2, 1e37),
+    "float16": (10, 1e-2, 6e4),
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one result: its name, whether it is right, and what is wrong in words."""
+    """What became of one result: its name, whether it is right, what is wrong (or remarkable), and the result it follows from."""
 
     name: str
     right: bool
     reason: str = ""
+    follows: str = ""
+
+    def __str__(self) -> str:
+        if self.follows:
+            return f"{self.name}: wrong, which follows from {self.follows}"
+        if self.right:
+            return f"{self.name}: right{' ' + self.reason if self.reason else ''}"
+        return self.reason
 
 
 @dataclass(frozen=True)
@@ -47,43 +60,51 @@ class Verification:
     """The findings of `verify`; true where everything is right, and printed for people."""
 
     findings: tuple[Finding, ...]
+    note: str = ""
 
     def __bool__(self) -> bool:
-        return all(f.right for f in self.findings)
+        return bool(self.findings) and all(f.right for f in self.findings)
 
     def __str__(self) -> str:
-        return "\n".join(f"{f.name}: right" if f.right else f.reason for f in self.findings)
+        return "\n".join([*map(str, self.findings), *([f"({self.note})"] if self.note else [])])
 
 
 def verify(
-    function: Any, network: Derivation | Network | str | Path | Mapping[str, Any], wrt: Sequence[str] = ()
+    function: Any,
+    network: Derivation | Network | str | Path | Mapping[str, Any],
+    wrt: Sequence[str] = (),
+    *,
+    arguments: Sequence[str] = (),
+    constants: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    dtype: str = "float64",
+    device: str = "cpu",
+    rtol: float | None = None,
 ) -> Verification:
     """Compare a hand-written backward pass with the derived one.
 
-    `network` is anything that `derive` takes, or a formula such as "x*sigmoid(x)", whose inputs are the names in it. A function
-    is called with arrays by the names of its parameters (`x`, `W1`, `a1` for stored values, `dz2` or `dout` for the derivative
-    that comes from above; `params`, `X`, `Y` as in emitted modules) and returns a dict by name, a tuple in the order of `wrt`
-    (all parameters by default, or the formula's inputs), or a loss before either. Raises `DataError` where a parameter or a
-    result is not understood.
+    `function` is a NumPy function, a `torch.autograd.Function`, a torch module, a JAX `custom_vjp`, or a function around one;
+    `network` anything that `derive` takes, or a formula such as "x*sigmoid(x)" whose inputs are the names in it. Parameters are
+    arrays by name (`x`, `W1`, `a1` for stored values, `dz2`, and `dout` for what comes from above a formula; `params`, `X`, `Y`),
+    or in the order of `arguments`; results are a dict by name or a tuple in the order of `wrt` (all parameters by default, or the
+    formula's inputs), with the loss before them or second derivatives behind them. Without what comes from above, a formula's
+    results are its Jacobian. `constants` are numbers by name, for the formula and for the function; `sizes` the sizes of letters;
+    `rtol` how far values may be apart, as a share of the largest. Raises `DataError` for what is not understood.
     """
-    formula = _formula_network(network)
-    checker = Checker(formula if formula is not None else network)
-    subject = checker.subject
-    call = _caller(function, subject, formula is not None, tuple(wrt))
-    findings: dict[str, Finding] = {}
-    generic = subject.evidence.points(one=False)
-    results = [call(p) for p in generic]
-    for name in results[0]:
-        findings[name] = _compared(subject, name, [r[name] for r in results], generic)
-    for words, point in _adversarial(subject):
-        if not all(f.right for f in findings.values()):
-            break
-        for name, value in call(point).items():
-            truth = _truth(subject, name, point)
-            if np.all(np.isfinite(truth)) and not _close(value, truth):
-                bad = "is not finite" if not np.all(np.isfinite(np.asarray(value, dtype=float))) else "is wrong"
-                findings[name] = Finding(name, False, f"{name} {bad} where {words}")
-    return Verification(tuple(findings.values()))
+    if dtype not in _TYPES:
+        raise DataError(f"'{dtype}' is no type for verify; known: {', '.join(_TYPES)}")
+    numbers = {n: v for n, v in (constants or {}).items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    outputs: tuple[str, ...] = ()
+    upstream: Mapping[str, str] = {}
+    if isinstance(network, str) and is_formula(network):
+        formula = formula_network(network, numbers, sizes or {})
+        network, outputs, upstream = formula.network, formula.outputs, formula.upstream
+    elif sizes:
+        raise DataError("sizes= is for formulas; a network declares its sizes itself")
+    derivation = Checker(network).subject.derivation
+    wanted = _wanted(derivation, tuple(wrt), bool(upstream))
+    setting = Setting(wanted, bool(wrt), tuple(arguments), constants or {}, dtype, device, outputs, upstream)
+    return _Verifying(function, derivation, setting, rtol).findings()
 
 
 def assert_formula(network: Derivation | Network | str | Path | Mapping[str, Any], claim: str, notation: str = "") -> None:
@@ -93,216 +114,240 @@ def assert_formula(network: Derivation | Network | str | Path | Mapping[str, Any
         raise AssertionError(str(verdict))
 
 
-# ---------------------------------------------------------------------- formulas as networks
+def _wanted(derivation: Derivation, wrt: tuple[str, ...], formula: bool) -> tuple[str, ...]:
+    network = derivation.network
+    if not wrt:
+        role = "input" if formula else "parameter"
+        wrt = tuple(a.name for a in network.arrays if a.role == role and not is_upstream(a.name) and a.name in derivation.adjoints)
+        if not wrt:
+            raise DataError("the network has no parameters; say with wrt= by which arrays the function differentiates")
+    aliases = dict(network.aliases)
+    wrt = tuple(aliases.get(n, n) for n in wrt)
+    for n in wrt:
+        if n not in derivation.adjoints:
+            raise DataError(f"there is no array '{n}' to differentiate by{suggest(n, derivation.adjoints)}")
+    return wrt
 
 
-def _formula_network(network: Any) -> Network | None:
-    """A formula's network: its value times what comes from above, summed. None for everything that is a network already."""
-    if (
-        not isinstance(network, str)
-        or "->" in network
-        or "→" in network
-        or network in bundled()
-        or Path(network).suffix == ".toml"
-    ):
-        return None
-    left, equals, right = (
-        network.partition("=") if re.match(r"\s*[A-Za-z_]\w*(\[[^\]]*\])?\s*=(?!=)", network) else ("", "", network)
-    )
-    words = dict.fromkeys(re.findall(r"(?<![\w'])([A-Za-z_]\w*'*)(?!\w|\s*\()", re.sub(r"\[[^\]]*\]", "", right)))
-    indexed = dict(re.findall(r"([A-Za-z_]\w*)\[([^\]]*)\]", right))
-    if indexed or (equals and "[" in left):
-        output = left.strip() or "out"
-        letters = re.findall(r"\w+", output.partition("[")[2])
-        bound = {i for axes in indexed.values() for i in re.findall(r"\w+", axes)}
-        inputs = [f"{n}[{axes}]" for n, axes in indexed.items()]
-        inputs += [w for w in words if w not in indexed and w not in bound and w not in ("pi",)]
-    else:
-        letters, output = ["n", "k"], f"{left.strip() or 'out'}[n,k]"
-        plain = [w for w in words if w != "pi"]
-        inputs = [f"{n}[n,k]" for n in plain]
-        for n in plain:
-            right = re.sub(rf"(?<![\w'])({n})(?![\w'\[])", r"\1[n,k]", right)
-    upstream = f"dout[{','.join(letters)}]" if letters else "dout"
-    over = f"sum({', '.join(letters)}, " if letters else "("
-    text = f"{output} = {right.strip()}\nG = {over}dout{upstream[4:]}*{output})"
-    return declare({"name": "formula", "equations": text, "inputs": [*inputs, upstream], "targets": [], "parameters": []})
+class _Verifying:
+    """One function at all points."""
 
+    def __init__(self, function: Any, derivation: Derivation, setting: Setting, rtol: float | None) -> None:
+        self.function, self.derivation, self.setting = function, derivation, setting
+        self.bits, tolerance, self.largest = _TYPES[setting.dtype]
+        self.tolerance = rtol if rtol is not None else tolerance
+        self.inputs = [a.name for a in derivation.network.arrays if a.role == "input"]
+        self.subjects = sized_subjects(derivation, declared=True)
+        self.points = generic_points(self.subjects, self.bits)
+        self.call = runner(function, self.subjects[0], setting, self._fits, self.points[0])
+        self.is_plain = bool(setting.upstream) and not self.call.takes_above
+        self.truths = Truths(derivation, setting.outputs, list(setting.upstream.values()), self.is_plain)
 
-# ---------------------------------------------------------------------- calling what people wrote
+    def _fits(self, output: str, value: Any, point: Point) -> bool:
+        truth = array_at(point, output)
+        return not np.all(np.isfinite(truth)) or self._close(value, truth)
 
+    def _close(self, value: Any, truth: np.ndarray) -> bool:
+        value = np.asarray(value, dtype=float)
+        if value.shape != truth.shape:
+            return False
+        scale = float(np.abs(truth).max(initial=0))
+        # What cancels to zero comes out as rounding noise.
+        scale = scale if scale > 200 * 2.0**-self.bits else 1e-4
+        return bool(np.all(np.isfinite(value)) and np.abs(value - truth).max(initial=0) <= self.tolerance * scale)
 
-def _caller(function: Any, subject: Subject, formula: bool, wrt: tuple[str, ...]) -> Callable[[Point], dict[str, np.ndarray]]:
-    network = subject.derivation.network
-    inputs = [a.name for a in network.arrays if a.role == "input" and a.name != "dout"]
-    wanted = wrt or (tuple(inputs) if formula else tuple(a.name for a in network.arrays if a.role == "parameter"))
-    kind = f"{type(function).__module__}.{type(function).__name__}"
-    if inspect.isclass(function) and any(c.__module__.startswith("torch.autograd") for c in function.__mro__):
-        return lambda p: _torch(function, subject, wanted, p)
-    if "custom_vjp" in kind or "jax" in type(function).__module__:
-        return lambda p: _jax(function, subject, wanted, p)
-    return lambda p: _plain(function, subject, wanted, p)
+    def results(self, point: Point) -> Results:
+        """The results at a point; what is asked for and not there is None."""
+        if self.is_plain:
+            set_above(point, self.inputs)
+        found = {k: None if v is None else _array(k, v) for k, v in self.call(point).items()}
+        return {f"d{n}": None for n in self.setting.wanted} | found
 
+    # ------------------------------------------------------------------ judging
 
-def _plain(function: Callable[..., Any], subject: Subject, wanted: tuple[str, ...], point: Point) -> dict[str, np.ndarray]:
-    given = {n: _argument(subject, n, point) for n in inspect.signature(function).parameters}
-    result = function(**given) if not _positional_only(function) else function(*given.values())
-    if (named := _by_name(result)) is not None:
-        return {_result_name(subject, str(key)): np.asarray(value, dtype=float) for key, value in named.items()}
-    values = list(cast(Sequence[Any], result)) if isinstance(result, (tuple, list)) else [result]
-    if len(values) == len(wanted) + 1 and np.ndim(values[0]) == 0:
-        values = values[1:]
-    if len(values) != len(wanted):
-        raise DataError(f"the function returns {len(values)} arrays, and {len(wanted)} are expected: {', '.join(wanted)}")
-    return {f"d{n}": np.asarray(v, dtype=float) for n, v in zip(wanted, values, strict=True)}
+    def findings(self) -> Verification:
+        """The verdict on each result."""
+        try:
+            results = [self.results(p) for p in self.points]
+        except ForwardDiffers as problem:
+            raise DataError(problem.message) from None
+        missing = [n for n in results[0] if any(r.get(n) is None for r in results)]
+        found: dict[str, Finding] = {}
+        for name in missing:
+            if not all(self._is_zero(name, p) for p in self.points):
+                found[name] = Finding(name, False, f"{name} is missing")
+        given = [n for n in results[0] if n not in missing]
+        values = {n: [r[n] for r in results] for n in given}
+        truths = {n: [self.truths.of(n, v, p) for v, p in zip(values[n], self.points, strict=True)] for n in given}
+        wrong = [n for n in given if not all(self._close(v, t) for v, t in zip(values[n], truths[n], strict=True))]
+        found |= {n: f for n, f in self._explained(wrong, values, truths).items()}
+        note = self._note()
+        right = [n for n in results[0] if n not in found]
+        if not found:
+            for trial in trials(self.subjects[0], self.bits):
+                for name, finding in self._tried(trial).items():
+                    if name not in found or (found[name].right and not finding.right):
+                        found[name] = finding
+                if any(not f.right for f in found.values()):
+                    break
+        every = {n: found.get(n) or Finding(n, True) for n in [*results[0], *right]}
+        return Verification(tuple(every.values()), note)
 
+    def _note(self) -> str:
+        if self.setting.dtype == "float64":
+            return ""
+        return f"in {self.setting.dtype}, within a share of {self.tolerance:g} of the largest value"
 
-def _by_name(result: Any) -> Mapping[Any, Any] | None:
-    """Results by their names, alone or behind the loss; None where they have none."""
-    if isinstance(result, tuple):
-        values = cast(tuple[Any, ...], result)
-        result = values[1] if len(values) == 2 else None
-    return cast(Mapping[Any, Any], result) if isinstance(result, Mapping) else None
+    def _is_zero(self, name: str, point: Point) -> bool:
+        adjoint = self.derivation.adjoints.get(name[1:])
+        return adjoint is not None and not np.any(array_at(point, adjoint))
 
+    def _tried(self, trial: Trial) -> dict[str, Finding]:
+        """What is wrong at one of the later points."""
+        try:
+            results = self.results(trial.point)
+        except ForwardDiffers:
+            return {}  # where the forward pass overflows, there is nothing to compare
+        found: dict[str, Finding] = {}
+        for name, value in results.items():
+            if value is None:
+                continue
+            truth = self.truths.of(name, value, trial.point)
+            if not np.all(np.abs(truth) < self.largest) or self._close(value, truth):
+                continue
+            if not np.all(np.isfinite(value)):
+                found[name] = self._not_finite(name, trial)
+            elif trial.kind != "zero" or not self._is_subgradient(name, value, trial):
+                found[name] = Finding(name, False, f"{name} is wrong where {trial.words}")
+        return found
 
-def _positional_only(function: Callable[..., Any]) -> bool:
-    return any(p.kind is p.POSITIONAL_ONLY for p in inspect.signature(function).parameters.values())
+    def _not_finite(self, name: str, trial: Trial) -> Finding:
+        """Code that is right where it is finite: from where on it is not."""
+        if trial.kind != "large":
+            return Finding(name, False, f"{name} is not finite where {trial.words}")
+        sign = -1.0 if "negative" in trial.words else 1.0
+        low, high = 1.0, 800.0
+        for _ in range(12):
+            middle = (low + high) / 2
+            try:
+                value = self.results(moved(self.subjects[0], trial.array, sign * middle, self.bits))[name]
+                finite = value is not None and bool(np.all(np.isfinite(value)))
+            except DataError:
+                finite = False
+            low, high = (middle, high) if finite else (low, middle)
+        words = f"where it is finite; overflows from {trial.array} = {sign * high:.3g}: it is not finite where {trial.words}"
+        return Finding(name, True, words)
 
+    def _is_subgradient(self, name: str, value: np.ndarray, trial: Trial) -> bool:
+        """Whether a value at a kink lies between the derivatives on both sides."""
+        sides: list[np.ndarray] = []
+        for shift in (1e-9, -1e-9):
+            point = moved(self.subjects[0], trial.array, shift, self.bits)
+            if self.is_plain:
+                set_above(point, self.inputs)
+            sides.append(self.truths.of(name, value, point))
+        low, high = np.minimum(*sides), np.maximum(*sides)
+        slack = 10 * self.tolerance * max(float(np.abs(high).max(initial=0)), float(np.abs(low).max(initial=0)), 1e-12)
+        return bool(np.all(value >= low - slack) and np.all(value <= high + slack)) and not np.allclose(low, high, atol=slack)
 
-def _result_name(subject: Subject, key: str) -> str:
-    for name in (key, re.sub(r"^(?:grad_|d_|g_|d)", "", key), re.sub(r"_grad$", "", key)):
-        if name in subject.derivation.adjoints:
-            return f"d{name}"
-    known = [a for a in subject.derivation.adjoints]
-    raise DataError(f"the result '{key}' is no derivative of this network{suggest(key, known)}")
+    # ------------------------------------------------------------------ explaining
 
+    def _explained(
+        self, wrong: Sequence[str], values: Mapping[str, list[np.ndarray]], truths: Mapping[str, list[np.ndarray]]
+    ) -> dict[str, Finding]:
+        found: dict[str, Finding] = {}
+        searched: list[str] = []
+        for name in wrong:
+            words = self._shape_words(name, values[name], truths[name])
+            if words is not None:
+                found[name] = Finding(name, False, words)
+            elif name[1:] in self.derivation.adjoints and not self.is_plain:
+                searched.append(name)
+            else:
+                found[name] = Finding(name, False, self._plain_words(name, values[name], truths[name]))
+        if searched:
+            found |= self._blamed(searched, values, truths)
+        return {n: found[n] for n in wrong}
 
-def _argument(subject: Subject, name: str, point: Point) -> Any:
-    """The value for a parameter of somebody's function, by its name."""
-    network, names = subject.derivation.network, subject.names
-    arrays = {a.name: a for a in network.arrays}
-    if name == "params":
-        return {a.name: _value(point, a.name) for a in network.arrays if a.role == "parameter"}
-    plain = {"X": "input", "Y": "target"}
-    if name in plain and name not in arrays:
-        found = [a.name for a in network.arrays if a.role == plain[name]]
-        return _value(point, found[0]) if len(found) == 1 else {n: _value(point, n) for n in found}
-    if name in ("dout", "grad_output", "dy", "upstream", "g") and "dout" in arrays:
-        return _value(point, "dout")
-    for candidate in (name, names.aliases.get(name, name)):
-        if candidate in names.axes:
-            return _value(point, candidate)
-    if name == "N" and network.batch is not None:
-        return point.sizes[network.batch]
-    raise DataError(f"the parameter '{name}' is no array of this network{suggest(name, names.axes)}")
-
-
-def _value(point: Point, name: str) -> np.ndarray:
-    point.ensure([name])
-    value = point.view({}, floating=True).values[name]
-    return np.array(value, dtype=float)
-
-
-def _torch(function: Any, subject: Subject, wanted: tuple[str, ...], point: Point) -> dict[str, np.ndarray]:
-    torch: Any = importlib.import_module("torch")  # an extra: only for those who bring a torch function
-    parameters = list(inspect.signature(function.forward).parameters)[1:]
-    order = [p for p in parameters if p in subject.names.axes] if parameters else []
-    order = order if len(order) == len(parameters) else list(wanted)
-    tensors = {n: torch.tensor(_value(point, n), dtype=torch.float64, requires_grad=True) for n in order}
-    output = function.apply(*tensors.values())
-    upstream = (
-        torch.tensor(_value(point, "dout"), dtype=torch.float64) if "dout" in subject.names.axes else torch.ones_like(output)
-    )
-    _forward(subject, output.detach().numpy(), point)
-    output.backward(upstream)
-    return {f"d{n}": t.grad.numpy() for n, t in tensors.items() if t.grad is not None and n in wanted}
-
-
-def _jax(function: Any, subject: Subject, wanted: tuple[str, ...], point: Point) -> dict[str, np.ndarray]:
-    jax: Any = importlib.import_module("jax")  # an extra: only for those who bring a JAX function
-    array = jax.numpy.asarray
-
-    names = list(inspect.signature(function).parameters)
-    order = names if all(n in subject.names.axes for n in names) else list(wanted)
-    with jax.enable_x64(True):
-        arguments = [array(_value(point, n)) for n in order]
-        output, back = jax.vjp(function, *arguments)
-        upstream = _value(point, "dout") if "dout" in subject.names.axes else np.ones(output.shape)
-        _forward(subject, np.asarray(output), point)
-        gradients = back(array(upstream))
-    return {f"d{n}": np.asarray(g, dtype=float) for n, g in zip(order, gradients, strict=True) if n in wanted}
-
-
-def _forward(subject: Subject, output: np.ndarray, point: Point) -> None:
-    """The value of the function itself has to be the formula's."""
-    network = subject.derivation.network
-    name = network.equations[-2].name if len(network.equations) > 1 and "dout" in subject.names.axes else network.loss
-    truth = _value(point, name)
-    if np.all(np.isfinite(truth)) and not _close(output, truth):
-        raise DataError("the forward pass differs from the formula: its derivative cannot be compared")
-
-
-# ---------------------------------------------------------------------- comparing
-
-
-def _truth(subject: Subject, name: str, point: Point) -> np.ndarray:
-    return _value(point, subject.derivation.adjoints[name[1:]])
-
-
-def _close(value: Any, truth: np.ndarray) -> bool:
-    value = np.asarray(value, dtype=float)
-    if value.shape != truth.shape:
-        return False
-    scale = max(float(np.abs(truth).max(initial=0)), 1e-12)
-    return bool(np.all(np.isfinite(value)) and np.abs(value - truth).max(initial=0) <= _TOLERANCE * scale)
-
-
-def _compared(subject: Subject, name: str, values: Sequence[np.ndarray], points: Sequence[Point]) -> Finding:
-    truths = [_truth(subject, name, p) for p in points]
-    if all(_close(v, t) for v, t in zip(values, truths, strict=True)):
-        return Finding(name, True)
-    value, truth = values[0], truths[0]
-    if not np.all(np.isfinite(value)):
-        return Finding(name, False, f"{name} is not finite")
-    axes = subject.names.axes[name[1:]]
-    sizes = "×".join(subject.names.size_of[i] for i in axes) or "a number"
-    if value.shape != truth.shape:
-        if value.shape == truth.shape[::-1] and value.ndim > 1:
-            turned = [v.T for v in values]
-            if all(_close(v, t) for v, t in zip(turned, truths, strict=True)):
-                return Finding(name, False, f"{name} is transposed")
-        for axis in range(value.ndim):
-            for kind in ("sum", "mean"):
-                summed = [getattr(v, kind)(axis=axis) for v in values]
-                if all(_close(v, t) for v, t in zip(summed, truths, strict=True)):
-                    return Finding(name, False, f"{name}: the {kind} over axis {axis} is missing")
-        return Finding(name, False, f"{name} has the shape {value.shape}, not {truth.shape}: {sizes}")
-    claim = f"d{subject.derivation.network.loss}/d{name[1:]}" + (f"[{','.join(axes)}]" if axes else "")
-    judge = Judge(subject, f"{claim} = {claim}", {})
-    words = array_cause(judge, judge.best().case, values)
-    return Finding(name, False, f"{name}: {words}" if words else f"{name} is wrong")
-
-
-def _adversarial(subject: Subject) -> Iterator[tuple[str, Point]]:
-    """Points that are anything but generic: a batch of one, and inputs of extreme size."""
-    names = subject.names
-    network = names.network
-    if network.batch is not None and not subject.evidence.is_windowed:
-        yield "the batch holds one example", random_point(names, 7, one=True)
-    inputs = [a for a in network.arrays if a.role == "input" and a.name != "dout"]
-    for (words, value), a in itertools.product(_EXTREMES, inputs):
-        point = random_point(names, 11)
-        array = point.table.values[a.name]
-        if a.name in _whole(network):
-            continue
-        point.table.values[a.name] = np.where(
-            np.arange(array.size).reshape(array.shape) % 2 == 0, point.table.number(Fraction(value)), array
+    def _blamed(
+        self, wrong: Sequence[str], values: Mapping[str, list[np.ndarray]], truths: Mapping[str, list[np.ndarray]]
+    ) -> dict[str, Finding]:
+        subject, points = self.subjects[0], self.points
+        if (generic := self._elsewhere(wrong)) is not None:
+            subject, points, values, truths = generic
+        own = [n for n in values if n[1:] in self.derivation.adjoints and not (n[:2] == "d2" and n[2:] in self.derivation.adjoints)]
+        own = [n for n in own if all(v.shape == t.shape for v, t in zip(values[n], truths[n], strict=True))]
+        blame = Blame(
+            subject.names, points, {n[1:]: values[n] for n in own}, {n[1:]: truths[n] for n in own}, self.tolerance
         )
-        yield f"{a.name} is {words}", point
+        causes = blame.causes([n[1:] for n in wrong])
+        found: dict[str, Finding] = {}
+        for name in wrong:
+            cause = causes.get(name[1:])
+            if cause is None:
+                found[name] = Finding(name, False, f"{name} is wrong")
+            elif cause.root == name[1:]:
+                found[name] = Finding(name, False, f"{name}: {cause.words}")
+            else:
+                found[name] = Finding(name, False, f"{name}: {cause.words}", f"d{cause.root}")
+        return found
+
+    def _elsewhere(
+        self, wrong: Sequence[str]
+    ) -> tuple[Subject, list[Point], dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]] | None:
+        """The same with sizes that are all unlike, where the function runs with these and is wrong in the same results."""
+        network = self.derivation.network
+        if not has_declared_sizes(network) or depends_on_sizes(network):
+            return None
+        subjects = sized_subjects(self.derivation, declared=False)
+        try:
+            points = generic_points(subjects, self.bits)
+            results = [self.results(p) for p in points]
+        except DataError:
+            return None
+        values = {n: [r[n] for r in results] for n in results[0] if all(r.get(n) is not None for r in results)}
+        truths = {n: [self.truths.of(n, v, p) for v, p in zip(values[n], points, strict=True)] for n in values}
+        now = [n for n in values if not all(self._close(v, t) for v, t in zip(values[n], truths[n], strict=True))]
+        fits = all(v.shape == t.shape for n in wrong if n in values for v, t in zip(values[n], truths[n], strict=True))
+        return (subjects[0], points, values, truths) if set(now) == set(wrong) and fits else None
+
+    def _shape_words(self, name: str, values: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> str | None:
+        value, truth = values[0], truths[0]
+        if value.shape == truth.shape:
+            return None if all(np.all(np.isfinite(v)) for v in values) else f"{name} is not finite"
+
+        def mends(change: Callable[[np.ndarray], np.ndarray]) -> bool:
+            return all(self._close(change(v), t) for v, t in zip(values, truths, strict=True))
+
+        if value.ndim > 1 and mends(np.transpose):
+            return f"{name} is transposed"
+        for axis in range(value.ndim):
+            for kind, change in (("sum", np.sum), ("mean", np.mean)):
+                if mends(lambda v, axis=axis, change=change: change(v, axis=axis)):
+                    return f"{name}: the {kind} over axis {axis} is missing"
+        if all(v.size == t.size and self._close(v.reshape(t.shape), t) for v, t in zip(values, truths, strict=True)):
+            return f"{name} has the shape {value.shape}, not {truth.shape}; its values are right"
+        axes = self.subjects[0].names.axes.get(name[1:], ())
+        sizes = "×".join(self.subjects[0].names.size_of[i] for i in axes) or "a number"
+        return f"{name} has the shape {value.shape}, not {truth.shape}{'' if self.is_plain else ': ' + sizes}"
+
+    def _plain_words(self, name: str, values: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> str:
+        """What is wrong with a loss, a Jacobian or a Hessian."""
+        for words, change in (
+            ("the sign is the other way round", lambda v: -v),
+            ("a factor 2 is missing", lambda v: 2 * v),
+            ("there is a factor 2 too many", lambda v: v / 2),
+        ):
+            if all(self._close(change(v), t) for v, t in zip(values, truths, strict=True)):
+                return f"{name}: {words}"
+        return f"{name} is wrong"
 
 
-def _whole(network: Network) -> set[str]:
-    return data_indices(network.equations)
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError(f"the result {name} is no array of numbers: {type(value).__name__}") from None
 
 
-__all__ = ["Finding", "SymbackpropError", "Verification", "assert_formula", "verify"]
+__all__ = ["Finding", "Verification", "assert_formula", "verify"]
