@@ -180,6 +180,8 @@ def other_activations(program: Program) -> Iterator[Misstep]:
         if step.kind != "activation" or len(equation.terms) != 1:
             continue
         body = equation.terms[0].body
+        if any(e != step.source for e in body.atoms(Element)):
+            continue
         own = body.name if isinstance(body, Call) else plain_text(body)
         output = Element(step.target.name, *step.target.indices)
         for name in _OTHERS:
@@ -197,8 +199,10 @@ def other_activations(program: Program) -> Iterator[Misstep]:
 def _with_local(step: Step, new: Expr) -> Term:
     """A step's contribution with another local derivative."""
     body = step.contribution.body
-    changed = body.xreplace({step.local: new}) if body.has(step.local) and step.local != 1 else body / step.local * new
-    return replace(step.contribution, body=cast(Expr, changed))
+    changed = cast(Expr, body.xreplace({step.local: new})) if step.local != 1 else body
+    if changed == body and not step.local.has(sympy.Piecewise):
+        changed = cast(Expr, body / step.local * new)  # the factors of a product within a product
+    return replace(step.contribution, body=changed)
 
 
 @functools.cache

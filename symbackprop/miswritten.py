@@ -8,7 +8,7 @@ The parts are those of the folded formulas, which are what people write; the ste
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -233,9 +233,19 @@ def _small_constants(program: Program) -> Iterator[Misstep]:
                     value = abs(float(part)) if part.is_number and part.is_real else None
                     value = constants.get(part.name) if isinstance(part, Element) else value
                     if value is not None and 0 < value < _SMALL:
-                        body = cast(Expr, term.body.xreplace({add: add - part}))
                         words = f"the small constant {plain_text(cast(Expr, part))} is forgotten in {equation.name}"
-                        yield _with(equation, k, replace(term, body=body), words)
+                        every = (*program.network.equations, *program.derivation.raw)
+                        yield Misstep(words, equation.name, _swapped(every, add, cast(Expr, add - part)))
+
+
+def _swapped(equations: Sequence[Equation], old: Expr, new: Expr) -> dict[str, Equation]:
+    """The equations that hold an expression, with another in its place."""
+    found: dict[str, Equation] = {}
+    for e in equations:
+        terms = tuple(replace(t, body=cast(Expr, t.body.xreplace({old: new}))) for t in e.terms)
+        if terms != e.terms:
+            found[e.name] = replace(e, terms=terms)
+    return found
 
 
 def _updates(program: Program) -> Iterator[Misstep]:

@@ -266,7 +266,7 @@ SLIPS = [
     ("softmax", "(dout * p).sum(1", "(dout).sum(1", ("factor p is missing", "is missing")),
     ("softmax", "p * (dout - s)", "p * (s - dout)", ("sign is the other way round",)),
     ("silu", "dout * (s", "(s", UP),
-    ("silu", "s + x * s * (1 - s)", "s * (1 - s)", ("is missing",)),
+    ("silu", "s + x * s * (1 - s)", "s * (1 - s)", ("derivative of sigmoid",)),
     ("silu", "s + x * s * (1 - s)", "s + x * s", ("is missing",)),
     ("silu", "x * s * (1 - s)", "s * (1 - s)", ("factor x is missing",)),
     ("silu", "s + x * s * (1 - s)", "x * s * (1 - s)", ("is missing",)),
@@ -325,7 +325,7 @@ SLIPS = [
     ("unit", " + 0.01)", ")", ("small constant",)),
     ("unit", "return r * (", "return (", ("factor r is missing",)),
     ("unit", "dout - o * (dout * o)", "dout - x * (dout * o)", ("factor r is missing", "stands where")),
-    ("unit", "(dout - o * (dout * o).sum(1, keepdims=True))", "dout", ("through r is missing",)),
+    ("unit", "(dout - o * (dout * o).sum(1, keepdims=True))", "dout", ("through r is missing", "through s1 is missing")),
 ]
 NAMED = [s for s in SLIPS if not any("is wrong" in w for w in s[3])]
 TRAINED = [s for k, s in enumerate(SLIPS) if k % 3 != 2]
