@@ -16,7 +16,7 @@ from typing import Any
 from .declare import bundled, declare
 from .errors import FormulaError, Source
 from .notation import Network
-from .parse import Apply, Item, Name, Node, parse_expression
+from .parse import Apply, Binary, Item, Name, Node, parse_expression
 from .trees import is_sum, nodes_of
 
 
@@ -46,7 +46,8 @@ def is_formula(network: Any) -> bool:
 
 def formula_network(text: str, constants: Mapping[str, float], sizes: Mapping[str, int]) -> Formula:
     """The network of a formula; names among `constants` are numbers, `sizes` says how far letters run."""
-    lines = [_line(text, start, stop) for start, stop in _pieces(text)]
+    text, sizes = _widened(*_numbered(text, sizes))
+    lines = _lines(text)
     left = {line.name for line in lines}
     axes: dict[str, list[str]] = {}
     bound = {i for line in lines for i in _letters(line)} | {a.name for line in lines for a in _bound(line.tree)}
@@ -85,6 +86,54 @@ def formula_network(text: str, constants: Mapping[str, float], sizes: Mapping[st
     if sizes:
         declared["sizes"] = dict(sizes)
     return Formula(declare(declared), outputs, upstream)
+
+
+def _lines(text: str) -> list[_Line]:
+    return [_line(text, start, stop) for start, stop in _pieces(text)]
+
+
+def _put(text: str, changes: Mapping[tuple[int, int], str]) -> str:
+    for (start, stop), new in sorted(changes.items(), reverse=True):
+        text = f"{text[:start]}{new}{text[stop:]}"
+    return text
+
+
+def _numbered(text: str, sizes: Mapping[str, int]) -> tuple[str, dict[str, int]]:
+    """Sizes within an index, `x[n,i+I]`, as numbers: those given, or 3."""
+    known = dict(sizes)
+    changes: dict[tuple[int, int], str] = {}
+    for line in _lines(text):
+        for item in (n for n in nodes_of(line.tree) if isinstance(n, Item)):
+            for name in (n for i in item.indices if not isinstance(i, Name) for n in nodes_of(i) if isinstance(n, Name)):
+                letter = name.name.lower()
+                if name.name.isupper() and letter in {*_letters(line), *(b.name for b in _bound(line.tree))}:
+                    changes[name.at, name.at + len(name.name)] = str(known.setdefault(letter, 3))
+    return _put(text, changes), known
+
+
+def _widened(text: str, sizes: Mapping[str, int]) -> tuple[str, dict[str, int]]:
+    """A letter that counts less far than its axis, as in `x[n,i]*sigmoid(x[n,i+3])`: written as a window of one place."""
+    known, lines = dict(sizes), _lines(text)
+    padded = {id(n) for line in lines for p in nodes_of(line.tree) if isinstance(p, Apply) and p.name == "pad" for n in nodes_of(p)}
+    items = [n for line in lines for n in nodes_of(line.tree) if isinstance(n, Item)]
+    own = {line.name for line in lines}
+    moved = {(n.name, k) for n in items if id(n) not in padded and n.name not in own for k, i in enumerate(n.indices) if _is_moved(i)}
+    used = {n.name for line in lines for n in nodes_of(line.tree) if isinstance(n, Name)} | {i for x in lines for i in _letters(x)}
+    changes: dict[tuple[int, int], str] = {}
+    for n in items:
+        for k, i in enumerate(n.indices):
+            if (n.name, k) in moved and isinstance(i, Name):
+                letter = next(c for c in "abcdefghlm" if c not in used)
+                known[letter] = 1
+                place = i.at + len(i.name)
+                changes[place, place] = f"+{letter}"
+                changes[n.at, n.at] = f"sum({letter}, "
+                changes[n.end, n.end] = ")"
+    return _put(text, changes), known
+
+
+def _is_moved(index: Node) -> bool:
+    return isinstance(index, Binary) and any(isinstance(n, Name) for n in nodes_of(index))
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
