@@ -192,18 +192,30 @@ def named_results(result: Any, subject: Subject, setting: Setting, arguments: Se
     if len(values) == len(wanted):
         _same_order(wanted, arrays, setting)
         return {f"d{n}": v for n, v in zip(wanted, values, strict=True)}
+    if len(values) == 2 * len(wanted) and _are_second(values):
+        names = [*(f"d{n}" for n in wanted), *(f"d2{n}" for n in wanted)]
+        return dict(zip(names, values, strict=True))
     if len(values) == len(arguments) and set(wanted) <= set(arrays):
         pairs = zip(arguments, values, strict=True)
         return {f"d{a.name}": v for a, v in pairs if a.kind == "array" and not is_upstream(a.name) and a.name in wanted}
     if len(values) == len(arrays) and set(wanted) <= set(arrays):
         return {f"d{n}": v for n, v in zip(arrays, values, strict=True) if n in wanted}
-    if len(values) == 2 * len(wanted):
-        names = [*(f"d{n}" for n in wanted), *(f"d2{n}" for n in wanted)]
-        return dict(zip(names, values, strict=True))
     raise DataError(
         f"the function returns {len(values)} arrays, and {len(wanted)} are expected: {', '.join(wanted)}; say with wrt= by which "
         "arrays it differentiates, in the order of its results, and with constants= what is a number"
     )
+
+
+def _are_second(values: Sequence[Any]) -> bool:
+    """Whether the second half of some results has the shapes of Hessians, or of their diagonals, of the first half."""
+    half = len(values) // 2
+    for first, second in zip(values[:half], values[half:], strict=True):
+        if first is None or second is None:
+            return False
+        shape = np.shape(first)
+        if np.shape(second) not in (shape, (*shape, *shape), (int(np.prod(shape)),) * 2):
+            return False
+    return True
 
 
 def _same_order(wanted: Sequence[str], arrays: Sequence[str], setting: Setting) -> None:

@@ -166,9 +166,11 @@ def _letters(line: _Line) -> tuple[str, ...]:
 
 def _bound(tree: Node) -> Iterator[Name]:
     """The letters of sums, and those that stand as indices."""
+    indices = {n.name for item in nodes_of(tree) if isinstance(item, Item) for i in item.indices for n in nodes_of(i) if isinstance(n, Name)}
     for node in nodes_of(tree):
         if isinstance(node, Apply) and (is_sum(node) or node.name in ("max", "argmax", "logsumexp")) and len(node.arguments) > 1:
-            yield from (a for a in node.arguments[:-1] if isinstance(a, Name))
+            # max(x, 0) is the greater of two, max(k, x[n,k]) the greatest of all
+            yield from (a for a in node.arguments[:-1] if isinstance(a, Name) and a.name in indices)
         elif isinstance(node, Item):
             yield from (i for i in node.indices if isinstance(i, Name))
 

@@ -19,6 +19,7 @@ from .errors import DataError
 from .evidence import Point
 from .judge import Subject
 from .missteps import is_upstream
+from .notation import Network
 
 Results = dict[str, Any]
 Fits = Callable[[str, Any, Point], bool]  # whether an output of a formula has its right value at a point
@@ -62,6 +63,22 @@ def kind_of(function: Any) -> str:
             if any(str(m).split(".")[0] in (name, f"{name}lib") for m in (module, *classes)):
                 return name
     return "numpy"
+
+
+def sizes_of_module(function: Any, network: Network) -> dict[str, int]:
+    """The sizes of letters that the parameters of a torch module have."""
+    if not any(f"{c.__module__}.{c.__name__}" == "torch.nn.modules.module.Module" for c in type(function).__mro__):
+        return {}
+    axes = {a.name: a.axes for a in network.arrays}
+    found: dict[str, int] = {}
+    for own, value in function.named_parameters():
+        letters = axes.get(own.replace(".", "_"), ())
+        if len(letters) != value.ndim:
+            raise DataError(f"the module's parameter '{own}' has {value.ndim} axes, and the formula writes it with {len(letters)}")
+        for letter, size in zip(letters, value.shape, strict=True):
+            if found.setdefault(letter, int(size)) != size:
+                raise DataError(f"the module's parameter '{own}' has {size} values along '{letter}', another has {found[letter]}")
+    return found
 
 
 def _closure(function: Any, depth: int = 2) -> list[Any]:

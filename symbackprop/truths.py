@@ -15,7 +15,6 @@ import numpy as np
 
 from .evidence import Point
 from .judge import Subject
-from .missteps import is_upstream
 from .notation import Derivation
 from .second import hessian_product
 from .tabulate import Table
@@ -42,22 +41,40 @@ class Truths:
     # ------------------------------------------------------------------ Jacobians
 
     def _jacobian(self, name: str, value: np.ndarray, point: Point) -> np.ndarray:
-        output, above = self.outputs[0], self.upstream[0]
-        axes = {a.name: a.axes for a in self.derivation.network.arrays}
-        whole = self._rows(name, output, above, point)
-        shared = len(axes[output]) + len(axes[name]) - value.ndim
-        common = [i for i in axes[output] if i in axes[name]]
-        if shared <= 0 or shared > len(common):
+        whole = self._rows(name, self.outputs[0], self.upstream[0], point)
+        letters, kept = self._letters(name, value.ndim)
+        if len(kept) == len(letters):
             return whole
-        own = list(axes[name])
-        for i in common[:shared]:
-            place, other = axes[output].index(i), len(axes[output]) + own.index(i)
-            if not _is_diagonal(whole, place, other):
+        for i in kept:
+            places = [k for k, own in enumerate(letters) if own == i]
+            if len(places) == 2 and not _is_diagonal(whole, *places):
                 return whole
-        letters = [*axes[output], *(i if i in common[:shared] else i + "'" for i in own)]
-        kept = list(dict.fromkeys(letters))
         numbers = {i: n for n, i in enumerate(kept)}
         return np.einsum(whole, [numbers[i] for i in letters], list(range(len(kept))))
+
+    def _letters(self, name: str, rank: int) -> tuple[list[str], list[str]]:
+        """The letters of a Jacobian, those of what it is by with a prime where they are not shared, and each of them once."""
+        axes = {a.name: a.axes for a in self.derivation.network.arrays}
+        output = axes[self.outputs[0]]
+        common = [i for i in output if i in axes[name]]
+        shared = max(0, min(len(output) + len(axes[name]) - rank, len(common)))
+        letters = [*output, *(i if i in common[:shared] else i + "'" for i in axes[name])]
+        return letters, list(dict.fromkeys(letters))
+
+    def contracted(self, name: str, value: np.ndarray, point: Point) -> np.ndarray | None:
+        """A Jacobian times what comes from above at a point; None where its shape is none of a Jacobian."""
+        _, kept = self._letters(name, value.ndim)
+        axes = {a.name: a.axes for a in self.derivation.network.arrays}
+        above = array_at(point, self.upstream[0])
+        if value.ndim != len(kept):
+            return None
+        numbers = {i: n for n, i in enumerate(kept)}
+        over = [numbers[i] for i in axes[self.outputs[0]]]
+        by = [numbers.get(i + "'", numbers.get(i, -1)) for i in axes[name]]
+        try:
+            return np.einsum(value, list(range(len(kept))), above, over, by)
+        except ValueError:
+            return None
 
     def _rows(self, name: str, output: str, above: str, point: Point) -> np.ndarray:
         adjoint = self.derivation.adjoints[name]
@@ -95,6 +112,8 @@ class Truths:
             v = np.zeros(shape)
             v[place] = 1
             values = {n: table.values[n] for n in given if n in table.values} | {direction: v}
+            if self.jacobian:
+                values |= {n: np.ones(table.values[n].shape) for n in self.upstream}
             sizes = {i.name: point.sizes[i.name] for i in new.network.indices}
             own = Point(subject.names, sizes, values, point.functions, rough=True)
             columns[place] = array_at(own, new.adjoints[name])
@@ -123,11 +142,3 @@ def array_at(point: Point, name: str) -> np.ndarray:
     """An array at a point, in floating point."""
     point.ensure([name])
     return np.array(point.view({}, floating=True).values[name], dtype=float)
-
-
-def set_above(point: Point, network_inputs: Sequence[str]) -> None:
-    """Ones in place of what comes from above: the derivative of a formula itself."""
-    for name in network_inputs:
-        if is_upstream(name):
-            ones = np.vectorize(lambda _, p=point: p.table.number(1), otypes=[object if point.exact else float])
-            point.table.values[name] = ones(point.table.values[name])
