@@ -161,9 +161,7 @@ class Blame:
             explained = [n for n in explained if not self._close(now[n], right[n])]
             if not explained:
                 return None
-            spoilt |= {
-                n for n in now if n not in wrong and n in self.truths and not self._close(self.values[n][k], now[n])
-            }
+            spoilt |= {n for n in now if n not in wrong and n in self.truths and not self._close(self.values[n][k], now[n])}
         words = self._worded(step, scales)
         asked = step.at in {self.adjoints[n] for n in self.values}
         is_plain = asked or bool(scales and abs(scales[0]) > 1e-6) or all(e.terms for e in step.equations.values())
@@ -200,7 +198,7 @@ class Blame:
         if step.probe == "rate":
             same = all(abs(s - scales[0]) < close * abs(scales[0]) for s in scales)
             return step.words if same and abs(scales[0]) > close else None
-        whole = step.words.endswith("is zero")
+        whole = step.is_zero
         if all(abs(s) < close for s in scales):
             return step.words if not whole or step.at in {self.adjoints[n] for n in self.values} else None
         named = named_ratio(self.names, scales, self.points, close)
@@ -216,7 +214,7 @@ class Blame:
             return
         if best.scales is None or all(abs(s) < 1e-6 for s in best.scales):
             self.before |= best.step.equations
-        elif best.step.words.endswith("is zero"):
+        elif best.step.is_zero:
             below = {e.name for e in self.replay.order(best.step.equations, {})}
             for n in self.values:
                 if self.adjoints[n] in below:

@@ -21,7 +21,21 @@ from .missteps import is_upstream
 from .notation import data_indices
 
 # What people call the derivative that comes from above; an array of the formula's own with that name comes first.
-_ABOVE = ("dout", "grad_output", "grad_out", "grad_outputs", "upstream", "dy", "gy", "gout", "grad", "g", "ct", "cotangent", "d_out")
+_ABOVE = (
+    "dout",
+    "grad_output",
+    "grad_out",
+    "grad_outputs",
+    "upstream",
+    "dy",
+    "gy",
+    "gout",
+    "grad",
+    "g",
+    "ct",
+    "cotangent",
+    "d_out",
+)
 _USUAL = {
     "input": ("x", "X", "inp"),
     "inp": ("x",),
@@ -83,7 +97,9 @@ def bound(parameters: Sequence[inspect.Parameter], subject: Subject, setting: Se
         if p.kind is p.VAR_KEYWORD:
             continue
         if p.kind is p.VAR_POSITIONAL:
-            raise DataError(f"the function takes *{p.name}; say what with arguments=, such as arguments={_example(subject, setting)}")
+            raise DataError(
+                f"the function takes *{p.name}; say what with arguments=, such as arguments={_example(subject, setting)}"
+            )
         wish = given.pop(0) if given and p in positional else p.name
         argument = _lookup(p.name, wish, subject, setting, p.kind is p.KEYWORD_ONLY)
         if argument is None and p.default is not p.empty:

@@ -1,9 +1,9 @@
 """A formula as a network: what comes in, what goes out, and the derivative that comes from above.
 
-    x*sigmoid(x)                               out[n,k] = x[n,k]*sigmoid(x[n,k]), G = sum(n, k, upstream[n,k]*out[n,k])
-    out[n,k] = sum(d, x[n,d]*w[d,k])           the inputs are the names in it, the letters their axes
-    m[n] = mean(k, x[n,k])                     several lines: every name that no other line uses goes out
-    out[n,k] = x[n,k] - m[n]
+x*sigmoid(x)                               out[n,k] = x[n,k]*sigmoid(x[n,k]), G = sum(n, k, upstream[n,k]*out[n,k])
+out[n,k] = sum(d, x[n,d]*w[d,k])           the inputs are the names in it, the letters their axes
+m[n] = mean(k, x[n,k])                     several lines: every name that no other line uses goes out
+out[n,k] = x[n,k] - m[n]
 """
 
 from __future__ import annotations
@@ -114,11 +114,17 @@ def _numbered(text: str, sizes: Mapping[str, int]) -> tuple[str, dict[str, int]]
 def _widened(text: str, sizes: Mapping[str, int]) -> tuple[str, dict[str, int]]:
     """A letter that counts less far than its axis, as in `x[n,i]*sigmoid(x[n,i+3])`: written as a window of one place."""
     known, lines = dict(sizes), _lines(text)
-    padded = {id(n) for line in lines for p in nodes_of(line.tree) if isinstance(p, Apply) and p.name == "pad" for n in nodes_of(p)}
+    padded = {
+        id(n) for line in lines for p in nodes_of(line.tree) if isinstance(p, Apply) and p.name == "pad" for n in nodes_of(p)
+    }
     items = [n for line in lines for n in nodes_of(line.tree) if isinstance(n, Item)]
     own = {line.name for line in lines}
-    moved = {(n.name, k) for n in items if id(n) not in padded and n.name not in own for k, i in enumerate(n.indices) if _is_moved(i)}
-    used = {n.name for line in lines for n in nodes_of(line.tree) if isinstance(n, Name)} | {i for x in lines for i in _letters(x)}
+    moved = {
+        (n.name, k) for n in items if id(n) not in padded and n.name not in own for k, i in enumerate(n.indices) if _is_moved(i)
+    }
+    used = {n.name for line in lines for n in nodes_of(line.tree) if isinstance(n, Name)} | {
+        i for x in lines for i in _letters(x)
+    }
     changes: dict[tuple[int, int], str] = {}
     for n in items:
         for k, i in enumerate(n.indices):
@@ -166,7 +172,14 @@ def _letters(line: _Line) -> tuple[str, ...]:
 
 def _bound(tree: Node) -> Iterator[Name]:
     """The letters of sums, and those that stand as indices."""
-    indices = {n.name for item in nodes_of(tree) if isinstance(item, Item) for i in item.indices for n in nodes_of(i) if isinstance(n, Name)}
+    indices = {
+        n.name
+        for item in nodes_of(tree)
+        if isinstance(item, Item)
+        for i in item.indices
+        for n in nodes_of(i)
+        if isinstance(n, Name)
+    }
     for node in nodes_of(tree):
         if isinstance(node, Apply) and (is_sum(node) or node.name in ("max", "argmax", "logsumexp")) and len(node.arguments) > 1:
             # max(x, 0) is the greater of two, max(k, x[n,k]) the greatest of all

@@ -74,7 +74,9 @@ def sizes_of_module(function: Any, network: Network) -> dict[str, int]:
     for own, value in function.named_parameters():
         letters = axes.get(own.replace(".", "_"), ())
         if len(letters) != value.ndim:
-            raise DataError(f"the module's parameter '{own}' has {value.ndim} axes, and the formula writes it with {len(letters)}")
+            raise DataError(
+                f"the module's parameter '{own}' has {value.ndim} axes, and the formula writes it with {len(letters)}"
+            )
         for letter, size in zip(letters, value.shape, strict=True):
             if found.setdefault(letter, int(size)) != size:
                 raise DataError(f"the module's parameter '{own}' has {size} values along '{letter}', another has {found[letter]}")
@@ -267,7 +269,9 @@ class _Torch(_Framework):
         if not used:
             raise DataError("the outputs do not depend on the inputs for torch: the function detaches them")
         found = guarded(
-            lambda: self.torch.autograd.grad([o for o, _ in used], list(leaves.values()), [g for _, g in used], allow_unused=True),
+            lambda: self.torch.autograd.grad(
+                [o for o, _ in used], list(leaves.values()), [g for _, g in used], allow_unused=True
+            ),
             list(leaves.items()),
         )
         return {f"d{n}": self._array(g) for n, g in zip(leaves, found, strict=True)}

@@ -209,9 +209,7 @@ class Handwritten:
         if self.is_plain:
             values, truths = self._from_above(own, values, points)
             own = list(values)
-        blame = Blame(
-            subject.names, points, {n[1:]: values[n] for n in own}, {n[1:]: truths[n] for n in own}, self.tolerance
-        )
+        blame = Blame(subject.names, points, {n[1:]: values[n] for n in own}, {n[1:]: truths[n] for n in own}, self.tolerance)
         causes = blame.causes([n[1:] for n in wrong if n in own])
         found: dict[str, Finding] = {}
         for name in wrong:

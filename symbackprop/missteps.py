@@ -43,6 +43,11 @@ class Misstep:
     equations: Mapping[str, Equation]
     probe: Literal["", "scale", "rate"] = ""
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether a whole derivative is left out: that says how large it should be, not what is missing in it."""
+        return self.words == f"{self.at} is zero"
+
 
 class Program:
     """A backward pass as terms by array, from the steps of the chain rule."""

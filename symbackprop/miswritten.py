@@ -140,8 +140,10 @@ def _changes(expr: Expr) -> Iterator[tuple[Expr, str]]:
 def _exchanged(program: Program) -> Iterator[Misstep]:
     """An array in place of another of the same sizes: a gate for another, an output for an input."""
     between = {
-        (s.adjoint.name, program.derivation.adjoints.get(s.target.name)): f"the derivative of the activation, {plain_text(s.before)}, "
-        "is missing: "
+        (
+            s.adjoint.name,
+            program.derivation.adjoints.get(s.target.name),
+        ): f"the derivative of the activation, {plain_text(s.before)}, is missing: "
         for s in program.steps
         if s.kind == "activation"
     }

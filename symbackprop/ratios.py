@@ -17,9 +17,7 @@ TRIES = 4000  # changed claims of a small network: a count and no clock, so that
 CLOSE = 1e-9  # how far equal values may be apart, relatively
 
 
-def named_ratio(
-    names: Names, ratios: Sequence[float], points: Sequence[Point], close: float = 1e-8
-) -> tuple[str, str] | None:
+def named_ratio(names: Names, ratios: Sequence[float], points: Sequence[Point], close: float = 1e-8) -> tuple[str, str] | None:
     """Claim over truth as a sign, a factor 2 and a size, in symbols and words; the words are empty for 1."""
     batch = names.network.batch
     sizes = list(dict.fromkeys(i.size for i in names.network.indices))

@@ -64,7 +64,9 @@ def generic_points(subjects: list[Subject], bits: int) -> list[Point]:
                 found.append(point)
                 break
         else:
-            raise SymbackpropError("the loss is no real number at any point that was tried; give sizes or constants that make it one")
+            raise SymbackpropError(
+                "the loss is no real number at any point that was tried; give sizes or constants that make it one"
+            )
     return found
 
 

@@ -1,8 +1,8 @@
 """What hand-written code should return: derivatives, Jacobians and Hessians of a network or a formula at a point.
 
-    dx      ∂G/∂x, with what comes from above                 shape of x
-    J, x    ∂out/∂x, where nothing comes from above            shape of out and of x; letters of both may stand once
-    d2x     ∂²G/∂x∂x                                          shape of x twice, or its diagonal
+dx      ∂G/∂x, with what comes from above                 shape of x
+J, x    ∂out/∂x, where nothing comes from above            shape of out and of x; letters of both may stand once
+d2x     ∂²G/∂x∂x                                          shape of x twice, or its diagonal
 """
 
 from __future__ import annotations

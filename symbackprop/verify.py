@@ -74,7 +74,9 @@ def _wanted(derivation: Derivation, wrt: tuple[str, ...], formula: bool) -> tupl
     network = derivation.network
     if not wrt:
         role = "input" if formula else "parameter"
-        wrt = tuple(a.name for a in network.arrays if a.role == role and not is_upstream(a.name) and a.name in derivation.adjoints)
+        wrt = tuple(
+            a.name for a in network.arrays if a.role == role and not is_upstream(a.name) and a.name in derivation.adjoints
+        )
         if not wrt:
             raise DataError("the network has no parameters; say with wrt= by which arrays the function differentiates")
     aliases = dict(network.aliases)

@@ -310,7 +310,12 @@ SLIPS = [
     ("batch", "dh = dy2 * g2", "dh = dy2", ("g2 is missing", "dy2 stands where dh2")),
     ("batch", "dz = r * (", "dz = r**2 * (", ("factor r2 is there twice", "stands where")),
     ("batch", "(dy2 * h).sum(0)", "(dy2 * y2).sum(0)", ("y2 stands where h2 belongs",)),
-    ("attention", "dq = ds @ k / 3", "dq = ds @ k", ("a factor 3", "factor 1/3 is missing", "factor 3 too many", "the factor 1/3")),
+    (
+        "attention",
+        "dq = ds @ k / 3",
+        "dq = ds @ k",
+        ("a factor 3", "factor 1/3 is missing", "factor 3 too many", "the factor 1/3"),
+    ),
     ("attention", "ds = a * (da - (da * a).sum(2, keepdims=True))", "ds = a * da", ("path from s", "only the diagonal")),
     ("attention", "ds = a * (da", "ds = (da", ("is missing",)),
     ("attention", "ds @ k / 3", "ds @ q / 3 if q.shape == k.shape else ds @ k / 4", ("times what it should be", "factor")),
