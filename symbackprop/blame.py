@@ -177,7 +177,7 @@ class Blame:
     def _fitted(
         self, k: int, names: Sequence[str], now: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray], probe: str
     ) -> float | None:
-        """How often what was left out stands there, or the length of the step that a weight went; from the first result it changes."""
+        """How often what was left out stands there, or how far a weight went; from the first result that it changes."""
         for n in names:
             if n not in now or now[n].shape != self.values[n][k].shape:
                 continue

@@ -1,8 +1,8 @@
 """How hand-written code is called: which of its parameters is which array, and in which order its results come.
 
-By name first: `x`, `W1`, `a1` for a stored value, `dz2` for a derivative, `dout` for what comes from above a formula, `params`, `X`,
-`Y` as in emitted modules, `N` for a size, the names of constants. A parameter with a default keeps it. What no name settles is
-asked for and never guessed.
+By name first: `x`, `W1`, `a1` for a stored value, `dz2` for a derivative, `dout` for what comes from above a formula, `params`,
+`X`, `Y` as in emitted modules, `N` for a size, the names of constants. A parameter with a default keeps it. What no name settles
+is asked for and never guessed.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def _with_local(step: Step, new: Expr) -> Term:
     body = step.contribution.body
     changed = cast(Expr, body.xreplace({step.local: new})) if step.local != 1 else body
     if changed == body and not step.local.has(sympy.Piecewise):
-        changed = cast(Expr, body / step.local * new)  # the factors of a product within a product
+        changed = body / step.local * new  # the factors of a product within a product
     return replace(step.contribution, body=changed)
 
 
@@ -241,7 +241,7 @@ def extra_activations(program: Program) -> Iterator[Misstep]:
         source = next((a for a, d in program.derivation.adjoints.items() if d == equation.name), None)
         for later in program.network.equations:
             inside = {e.name for t in later.terms for e in t.body.atoms(Element)}
-            if source not in inside or program.sizes(later.name) != program.sizes(source) or not equation.terms:
+            if source not in inside or program.sizes(later.name) != program.sizes(source or "") or not equation.terms:
                 continue
             for name in ("sigmoid", "tanh", "relu"):
                 form = derivative_forms(name)[1]

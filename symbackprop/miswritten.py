@@ -71,7 +71,7 @@ def _parts(program: Program) -> Iterator[Misstep]:
     for equation, k, term in _formulas(program):
         forms = dict.fromkeys((term.body, _factored(term.body)))
         for body, words in itertools.chain.from_iterable(map(_changes, forms)):
-            if body.has(sympy.zoo, sympy.nan, sympy.oo):
+            if body.has(sympy.zoo, sympy.nan):
                 continue
             yield _with(equation, k, replace(term, body=body), words)
 
@@ -81,11 +81,12 @@ def _common(program: Program) -> Iterator[Misstep]:
     for equation in program.folded:
         if len(equation.terms) < 2:
             continue
-        shared = set.intersection(*(set(sympy.Mul.make_args(t.body)) for t in equation.terms))
-        for f in sorted(shared - {sympy.S.NegativeOne}, key=str):
-            for new, words in ((1 / f, "is missing"), (f, "is there twice")):
-                terms = tuple(replace(t, body=cast(Expr, t.body * new)) for t in equation.terms)
-                words = f"the factor {plain_text(cast(Expr, f))} {words}"  # noqa: PLW2901
+        factors = [set(sympy.Mul.make_args(t.body)) for t in equation.terms]
+        shared = [f for f in factors[0] if f != -1 and all(f in other for other in factors[1:])]
+        for f in sorted(shared, key=str):
+            for new, said in ((1 / f, "is missing"), (f, "is there twice")):
+                terms = tuple(replace(t, body=t.body * new) for t in equation.terms)
+                words = f"the factor {plain_text(f)} {said}"
                 yield Misstep(words, equation.name, {equation.name: replace(equation, terms=terms)})
 
 
@@ -114,7 +115,7 @@ def _changes(expr: Expr) -> Iterator[tuple[Expr, str]]:
             yield sympy.Add(*rest, -s), f"the sign of {text} is the other way round in {plain_text(expr)}"
             for new, words in _changes(cast(Expr, s)):
                 yield sympy.Add(*rest, new), words
-    elif expr.is_Pow:
+    elif isinstance(expr, sympy.Pow):
         base, power = expr.args
         text = plain_text(expr)
         for other in (1, power + 1, power - 1, -power):
@@ -139,14 +140,11 @@ def _changes(expr: Expr) -> Iterator[tuple[Expr, str]]:
 
 def _exchanged(program: Program) -> Iterator[Misstep]:
     """An array in place of another of the same sizes: a gate for another, an output for an input."""
-    between = {
-        (
-            s.adjoint.name,
-            program.derivation.adjoints.get(s.target.name),
-        ): f"the derivative of the activation, {plain_text(s.before)}, is missing: "
-        for s in program.steps
-        if s.kind == "activation"
-    }
+    between: dict[tuple[str, str | None], str] = {}
+    for s in program.steps:
+        if s.kind == "activation":
+            words = f"the derivative of the activation, {plain_text(s.before)}, is missing: "
+            between[s.adjoint.name, program.derivation.adjoints.get(s.target.name)] = words
     for equation, k, term in _formulas(program):
         for element in sorted(term.body.atoms(Element), key=str):
             for other in program.alike(element.name):

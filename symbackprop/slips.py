@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import mpmath
 import numpy as np
 import sympy
 from sympy import Expr
@@ -24,12 +23,12 @@ from .derive import closed_form
 from .differentiate import differentiate, read_for
 from .edits import Edit, Material, edits, text_of
 from .errors import SymbackpropError
-from .evidence import DIGITS, Point
+from .evidence import Point
 from .judge import Case, Judge, Outcome, Subject
 from .missteps import Misstep, path_words
 from .miswritten import missteps
 from .names import Reading
-from .notation import Call, Derivation, Element, Equation, Network, Step, Term, index, size_symbol
+from .notation import Call, Derivation, Element, Equation, Network, Step, index, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node
 from .ratios import CLOSE, TRIES, constant_ratio, constants_of, is_plausible, named_ratio, tries_for
 from .replay import Replay

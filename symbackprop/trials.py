@@ -8,7 +8,7 @@ that a formula compares with, zeros, and values that overflow.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ def trials(subject: Subject, bits: int) -> Iterator[Trial]:
     for number, (scale, words) in enumerate(_SCALES):
         point = random_point(names, 21 + number, False, True)
         for name in inputs:
-            point.table.values[name] = point.table.values[name] * point.table.number(sympy.Rational(scale).limit_denominator(100))
+            point.table.values[name] = point.table.values[name] * point.table.number(sympy.Rational(str(scale)))
         yield Trial(words, _rounded(point, bits))
     for edge in _edges(network):
         for name in inputs:
@@ -99,7 +99,7 @@ def moved(subject: Subject, name: str, value: float, bits: int = 52) -> Point:
     return _with(_rounded(random_point(subject.names, 11, False, True), bits), name, [value, None])
 
 
-def _with(point: Point, name: str, values: list[float | None]) -> Point:
+def _with(point: Point, name: str, values: Sequence[float | None]) -> Point:
     """The point with these values in turn in one array; None keeps what is there."""
     array = point.table.values[name]
     flat = array.reshape(-1).copy()
@@ -200,7 +200,7 @@ def _edges(network: Network) -> list[float]:
     for body in bodies:
         for p in body.atoms(sympy.Piecewise):
             for branch in p.args:
-                for relation in branch.args[1].atoms(sympy.core.relational.Relational):
+                for relation in branch.args[1].atoms(sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge, sympy.Eq, sympy.Ne):
                     for side in relation.args:
-                        found |= {float(n) for n in side.atoms(sympy.Number) if n.is_finite}
+                        found |= {float(n) for n in side.atoms(sympy.Rational)}
     return sorted(v for v in found if 1e-3 < abs(v) < 100)[:8]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .judge import Subject
 from .notation import Derivation
 from .second import hessian_product
 from .tabulate import Table
+
+_EINSUM: Any = np.einsum  # with letters as numbers
 
 
 class Truths:
@@ -50,7 +53,7 @@ class Truths:
             if len(places) == 2 and not _is_diagonal(whole, *places):
                 return whole
         numbers = {i: n for n, i in enumerate(kept)}
-        return np.einsum(whole, [numbers[i] for i in letters], list(range(len(kept))))
+        return _EINSUM(whole, [numbers[i] for i in letters], list(range(len(kept))))
 
     def _letters(self, name: str, rank: int) -> tuple[list[str], list[str]]:
         """The letters of a Jacobian, those of what it is by with a prime where they are not shared, and each of them once."""
@@ -72,7 +75,7 @@ class Truths:
         over = [numbers[i] for i in axes[self.outputs[0]]]
         by = [numbers.get(i + "'", numbers.get(i, -1)) for i in axes[name]]
         try:
-            return np.einsum(value, list(range(len(kept))), above, over, by)
+            return _EINSUM(value, list(range(len(kept))), above, over, by)
         except ValueError:
             return None
 
@@ -120,7 +123,7 @@ class Truths:
         count = len(shape)
         whole = np.moveaxis(columns, range(count), range(count, 2 * count))
         if value.shape == shape and count and all(_is_diagonal(whole, k, count + k) for k in range(count)):
-            return np.einsum(whole, [*range(count), *range(count)], list(range(count)))
+            return _EINSUM(whole, [*range(count), *range(count)], list(range(count)))
         return whole.reshape(_flat(shape)) if value.ndim == 2 and value.size == whole.size else whole
 
 
