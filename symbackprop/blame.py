@@ -79,6 +79,8 @@ class Blame:
         """A cause for each wrong result for which one was found."""
         found: dict[str, Cause] = {}
         left = [n for n in self.order if n in wrong]
+        if not any(np.any(v) for n in left for v in self.values[n]):
+            return {n: Cause("it is zero", n) for n in left}
         for one, other in self._exchanged(left):
             words = f"d{one} and d{other} are exchanged"
             found |= {one: Cause(words, one), other: Cause(words, one)}

@@ -62,7 +62,7 @@ class Setting:
     device: str = "cpu"
     outputs: tuple[str, ...] = ()
     upstream: Mapping[str, str] = field(default_factory=dict[str, str])
-    returns: str = ""
+    classes: bool = False  # labels are given as the numbers of classes
 
 
 @dataclass(frozen=True)
@@ -167,17 +167,25 @@ def _above(wish: str, setting: Setting) -> str | None:
     return None
 
 
-def value_of(argument: Argument, subject: Subject, point: Point) -> Any:
+def value_of(argument: Argument, subject: Subject, setting: Setting, point: Point) -> Any:
     """The value of an argument at a point, as NumPy has it."""
     network = subject.derivation.network
     if argument.kind == "array":
-        return array_value(subject, point, argument.name)
+        return given_value(subject, setting, point, argument.name)
     if argument.kind == "size":
         return point.sizes[argument.name]
     if argument.kind == "constant":
         return argument.value
     role = {"params": "parameter"}.get(argument.kind, argument.kind)
-    return {a.name: array_value(subject, point, a.name) for a in network.arrays if a.role == role and not is_upstream(a.name)}
+    names = [a.name for a in network.arrays if a.role == role and not is_upstream(a.name)]
+    return {n: given_value(subject, setting, point, n) for n in names}
+
+
+def given_value(subject: Subject, setting: Setting, point: Point, name: str) -> np.ndarray:
+    """An array as the code wants it: classes by their numbers where it does."""
+    value = array_value(subject, point, name)
+    is_target = any(a.name == name and a.role == "target" for a in subject.derivation.network.arrays)
+    return np.argmax(value, axis=-1) if setting.classes and is_target else value
 
 
 def array_value(subject: Subject, point: Point, name: str) -> np.ndarray:

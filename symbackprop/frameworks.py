@@ -102,7 +102,9 @@ class _Plain:
         self.takes_above = takes_above(self.arguments)
 
     def __call__(self, point: Point) -> Results:
-        pairs = [(a.parameter, _typed(value_of(a, self.subject, point), self.setting.dtype)) for a in self.arguments]
+        pairs = [
+            (a.parameter, _typed(value_of(a, self.subject, self.setting, point), self.setting.dtype)) for a in self.arguments
+        ]
         result = called(self.function, self.arguments, [v for _, v in pairs], pairs)
         return named_results(result, self.subject, self.setting, self.arguments)
 

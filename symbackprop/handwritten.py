@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from .judge import Subject
 from .misshapen import ratio_words, shape_words
 from .notation import Derivation
 from .running import ForwardDiffers, Results
-from .trials import Trial, depends_on_sizes, generic_points, has_declared_sizes, moved, sized_subjects, trials
+from .trials import Grid, Trial, depends_on_sizes, generic_points, has_declared_sizes, moved, sized_subjects, trials
 from .truths import Truths, array_at
 
 Values = Mapping[str, list[np.ndarray]]  # of each result, at each point
@@ -70,10 +70,30 @@ class Handwritten:
         self.bits, tolerance, self.largest = TYPES[setting.dtype]
         self.tolerance = rtol if rtol is not None else tolerance
         self.subjects = sized_subjects(derivation, declared=True)
-        self.points = generic_points(self.subjects, self.bits)
+        self.grid = Grid(self.bits)
+        self.points = generic_points(self.subjects, self.grid)
         self.call = runner(function, self.subjects[0], setting, self._fits, self.points[0])
+        if derivation.network.labels == "one-hot" and self._wants_classes():
+            self.grid = Grid(self.bits, one_hot=True)
+            self.points = generic_points(self.subjects, self.grid)
+            self.call = runner(function, self.subjects[0], replace(setting, classes=True), self._fits, self.points[0])
         self.is_plain = bool(setting.upstream) and not self.call.takes_above
         self.truths = Truths(derivation, setting.outputs, list(setting.upstream.values()), self.is_plain)
+
+    def _wants_classes(self) -> bool:
+        """Whether the function takes classes by their numbers: it fails with vectors of labels, and not with numbers."""
+        try:
+            self.call(self.points[0])
+        except ForwardDiffers:
+            return False
+        except DataError:
+            setting = replace(self.setting, classes=True)
+            try:
+                runner(self.function, self.subjects[0], setting, self._fits, self.points[0])(self.points[0])
+            except DataError:
+                return False
+            return True
+        return False
 
     def _fits(self, output: str, value: Any, point: Point) -> bool:
         truth = array_at(point, output)
@@ -115,10 +135,8 @@ class Handwritten:
         note = self._note()
         right = [n for n in results[0] if n not in found]
         if not found:
-            for trial in trials(self.subjects[0], self.bits):
-                for name, finding in self._tried(trial).items():
-                    if name not in found or (found[name].right and not finding.right):
-                        found[name] = finding
+            for trial in trials(self.subjects[0], self.grid):
+                found |= {n: f for n, f in self._tried(trial).items() if n not in found or not f.right}
                 if any(not f.right for f in found.values()):
                     break
         every = {n: found.get(n) or Finding(n, True) for n in [*results[0], *right]}
@@ -139,18 +157,41 @@ class Handwritten:
             results = self.results(trial.point)
         except ForwardDiffers:
             return {}  # where the forward pass overflows, there is nothing to compare
+        except DataError as problem:
+            names = [f"d{n}" for n in self.setting.wanted]
+            first = Finding(names[0], False, f"where {trial.words}, {problem.message}")
+            return {n: Finding(n, False, first.reason, names[0]) for n in names} | {names[0]: first}
         found: dict[str, Finding] = {}
+        wrong: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        largest = 1000.0 if trial.kind == "large" else 1.0
         for name, value in results.items():
             if value is None:
+                if not self._is_zero(name, trial.point):
+                    found[name] = Finding(name, False, f"{name} is missing where {trial.words}")
                 continue
             truth = self.truths.of(name, value, trial.point)
-            if not np.all(np.abs(truth) < self.largest) or self._close(value, truth, 1000.0 if trial.kind == "large" else 1.0):
+            if not np.all(np.abs(truth) < self.largest) or self._close(value, truth, largest):
                 continue
-            if not np.all(np.isfinite(value)):
+            finite = np.isfinite(value)
+            if value.shape == truth.shape and not finite.all() and self._close(value[finite], truth[finite], largest):
                 found[name] = self._not_finite(name, trial)
             elif trial.kind != "zero" or not self._is_subgradient(name, value, trial):
-                found[name] = Finding(name, False, f"{name} is wrong where {trial.words}")
-        return found
+                wrong[name] = value, truth
+        return found | self._wrong_there(trial, wrong)
+
+    def _wrong_there(self, trial: Trial, wrong: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Finding]:
+        """Results that are right at generic points and wrong at a special one, with the cause where one shows itself."""
+        plain = {n: f"{n} is wrong where {trial.words}" for n in wrong}
+        own = {n: p for n, p in wrong.items() if n[1:] in self.derivation.adjoints and p[0].shape == p[1].shape}
+        if not own or self.is_plain or not all(np.all(np.isfinite(v)) for v, _ in own.values()):
+            return {n: Finding(n, False, words) for n, words in plain.items()}
+        values = {n[1:]: [v] for n, (v, _) in own.items()}
+        truths = {n[1:]: [t] for n, (_, t) in own.items()}
+        blame = Blame(self.subjects[0].names, [trial.point], values, truths, self.tolerance)
+        causes = blame.causes([n[1:] for n in own])
+        return {
+            n: Finding(n, False, f"{words}: {causes[n[1:]].words}" if n[1:] in causes else words) for n, words in plain.items()
+        }
 
     def _not_finite(self, name: str, trial: Trial) -> Finding:
         """Code that is right where it is finite: from where on it is not."""
@@ -161,7 +202,7 @@ class Handwritten:
         for _ in range(12):
             middle = (low + high) / 2
             try:
-                value = self.results(moved(self.subjects[0], trial.array, sign * middle, self.bits))[name]
+                value = self.results(moved(self.subjects[0], trial.array, sign * middle, self.grid))[name]
                 finite = value is not None and bool(np.all(np.isfinite(value)))
             except DataError:
                 finite = False
@@ -173,7 +214,7 @@ class Handwritten:
         """Whether a value at a kink lies between the derivatives on both sides."""
         sides: list[np.ndarray] = []
         for shift in (1e-9, -1e-9):
-            point = moved(self.subjects[0], trial.array, shift, self.bits)
+            point = moved(self.subjects[0], trial.array, shift, self.grid)
             sides.append(self.truths.of(name, value, point))
         low, high = np.minimum(*sides), np.maximum(*sides)
         slack = 10 * self.tolerance * max(float(np.abs(high).max(initial=0)), float(np.abs(low).max(initial=0)), 1e-12)
@@ -242,7 +283,7 @@ class Handwritten:
             return None
         subjects = sized_subjects(self.derivation, declared=False)
         try:
-            points = generic_points(subjects, self.bits)
+            points = generic_points(subjects, self.grid)
             results = [self.results(p) for p in points]
         except DataError:
             return None

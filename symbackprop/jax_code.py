@@ -67,7 +67,7 @@ class JaxCode(Framework):
 
     def _values(self, arguments: Sequence[Argument], point: Point) -> list[Any]:
         def value(a: Argument) -> Any:
-            found = value_of(a, self.subject, point)
+            found = value_of(a, self.subject, self.setting, point)
             if isinstance(found, dict):
                 return {k: self._typed(v) for k, v in cast(dict[str, Any], found).items()}
             return self._typed(cast("np.ndarray[Any, Any]", found)) if isinstance(found, np.ndarray) else found

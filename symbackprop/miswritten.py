@@ -42,7 +42,7 @@ def missteps(derivation: Derivation, within: set[str] | None = None) -> Iterator
 
 def _wholes(program: Program) -> Iterator[Misstep]:
     """A derivative with a constant factor."""
-    for e in program.derivation.raw:
+    for e in reversed(program.derivation.raw):
         if e.name in program.own:
             yield Misstep(f"{e.name} is zero", e.name, {e.name: replace(e, terms=())}, "scale")
 

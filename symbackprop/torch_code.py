@@ -85,7 +85,7 @@ class TorchCode(Framework):
 
     def _tensors(self, arguments: Sequence[Argument], point: Point) -> list[Any]:
         def tensor(a: Argument) -> Any:
-            value = value_of(a, self.subject, point)
+            value = value_of(a, self.subject, self.setting, point)
             if isinstance(value, dict):
                 return {k: self._tensor(v, self.wanted(k)) for k, v in cast(dict[str, Any], value).items()}
             return (

@@ -24,8 +24,21 @@ from .notation import Derivation, Element, Index, Network, data_indices, indices
 
 _SIZES = ((3, 5, 6, 7, 9, 8), (5, 7, 3, 6, 8, 11))
 _EXTREMES = (("zero", 0.0), ("large", 800.0), ("large and negative", -800.0), ("small", 1e-8))
-_SCALES = ((0.05, "the values are small"), (4.0, "the values are between 1 and 7"), (12.0, "the values are between 2 and 20"))
+_SCALES = (
+    (0.05, "the values are small"),
+    (4.0, "the values are between 1 and 7"),
+    (12.0, "the values are between 2 and 20"),
+    (100.0, "the values are between 20 and 170"),
+)
 Kind = Literal["generic", "zero", "large", "other"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What values may be: numbers of so many bits, and labels that are one class each."""
+
+    bits: int = 52
+    one_hot: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,13 +66,13 @@ def depends_on_sizes(network: Network) -> bool:
     return any(i.formula is not None for i in network.indices) or bool(_reached(network))
 
 
-def generic_points(subjects: list[Subject], bits: int) -> list[Point]:
+def generic_points(subjects: list[Subject], grid: Grid) -> list[Point]:
     """One point for each choice of sizes, at which the loss is a real number."""
     found: list[Point] = []
     for k, subject in enumerate(subjects):
         for attempt in range(20):
             point = random_point(subject.names, k + 2 * attempt, False, True, attempt >= 10, k)
-            _round(point, bits)
+            _round(point, grid)
             if np.isfinite(float(_value(point, subject.derivation.network.loss))):
                 found.append(point)
                 break
@@ -70,33 +83,34 @@ def generic_points(subjects: list[Subject], bits: int) -> list[Point]:
     return found
 
 
-def trials(subject: Subject, bits: int) -> Iterator[Trial]:
+def trials(subject: Subject, grid: Grid) -> Iterator[Trial]:
     """Points that are anything but generic, one after the other."""
     names, network = subject.names, subject.derivation.network
     whole = data_indices(network.equations)
     given = [a for a in network.arrays if a.role in ("input", "parameter") and a.name not in whole]
     inputs = [a.name for a in given if a.role == "input" and not is_upstream(a.name)]
     if network.batch is not None:
-        yield Trial("the batch holds one example", _rounded(random_point(names, 7, True, True), bits))
+        yield Trial("the batch holds one example", _rounded(random_point(names, 7, True, True), grid))
     for number, (scale, words) in enumerate(_SCALES):
         point = random_point(names, 21 + number, False, True)
         for name in inputs:
             point.table.values[name] = point.table.values[name] * point.table.number(sympy.Rational(str(scale)))
-        yield Trial(words, _rounded(point, bits))
+        yield Trial(words, _rounded(point, grid))
     for edge in _edges(network):
         for name in inputs:
             point = random_point(names, 31, False, True)
             near = [edge + 0.25, edge - 0.25, edge + 0.03125, edge - 0.03125]
-            yield Trial(f"{name} is near {edge:g}", _rounded(_with(point, name, near), bits))
+            yield Trial(f"{name} is near {edge:g}", _rounded(_with(point, name, near), grid))
     for (words, value), name in itertools.product(_EXTREMES, inputs):
         kind: Kind = "zero" if value == 0 else "large" if abs(value) > 1 else "other"
-        point = _rounded(random_point(names, 11, False, True), bits)
-        yield Trial(f"{name} is {words}", _with(point, name, [value, None]), kind, name)
+        point = _rounded(random_point(names, 11, False, True), grid)
+        values = [value, None, 0.95 * value, None, 0.9 * value, None] if kind == "large" else [value, None]  # no ties
+        yield Trial(f"{name} is {words}", _with(point, name, values), kind, name)
 
 
-def moved(subject: Subject, name: str, value: float, bits: int = 52) -> Point:
+def moved(subject: Subject, name: str, value: float, grid: Grid) -> Point:
     """The point of the extremes with another value in every second place of one input."""
-    return _with(_rounded(random_point(subject.names, 11, False, True), bits), name, [value, None])
+    return _with(_rounded(random_point(subject.names, 11, False, True), grid), name, [value, None])
 
 
 def _with(point: Point, name: str, values: Sequence[float | None]) -> Point:
@@ -106,7 +120,7 @@ def _with(point: Point, name: str, values: Sequence[float | None]) -> Point:
     for k in range(flat.size):
         value = values[k % len(values)]
         if value is not None:
-            flat[k] = point.table.number(sympy.Rational(value))
+            flat[k] = point.table.number(sympy.Rational(float(value)))
     point.table.values[name] = flat.reshape(array.shape)
     return point
 
@@ -114,8 +128,17 @@ def _with(point: Point, name: str, values: Sequence[float | None]) -> Point:
 # ---------------------------------------------------------------------- numbers of few digits
 
 
-def _round(point: Point, bits: int) -> None:
-    """Give inputs and parameters values that numbers with this many bits hold, so that only the code rounds."""
+def _round(point: Point, grid: Grid) -> None:
+    """Give inputs and parameters values that numbers with so many bits hold, so that only the code rounds; labels of one class."""
+    bits = grid.bits
+    if grid.one_hot:
+        for a in point.names.network.arrays:
+            if a.role == "target":
+                value = point.table.values[a.name].astype(float)
+                hot = np.eye(value.shape[-1])[np.argmax(value, axis=-1)]
+                point.table.values[a.name] = np.frompyfunc(lambda v, p=point: p.table.number(sympy.Integer(int(v))), 1, 1)(hot)
+                if not point.exact:
+                    point.table.values[a.name] = hot
     if bits >= 52:
         return
     for a in point.names.network.arrays:
@@ -126,8 +149,8 @@ def _round(point: Point, bits: int) -> None:
             point.table.values[a.name] = np.asarray(exact(plain)) if point.exact else plain
 
 
-def _rounded(point: Point, bits: int) -> Point:
-    _round(point, bits)
+def _rounded(point: Point, grid: Grid) -> Point:
+    _round(point, grid)
     return point
 
 
