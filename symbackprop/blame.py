@@ -92,8 +92,9 @@ class Blame:
             if best is None:
                 break
             root = best.explained[0]
-            at = best.step.at if best.step.at != self.adjoints[root] else ""
-            words = f"{best.words} (in {at})" if at else best.words
+            at = best.step.at
+            said = at == self.adjoints[root] or best.words.endswith(f" in {at}")
+            words = best.words if said else f"{best.words} (in {at})"
             found |= {n: Cause(words, root) for n in best.explained}
             left = [n for n in left if n not in found]
             self._go_on(best)
@@ -115,11 +116,11 @@ class Blame:
                 return False
         return True
 
-    def _close(self, value: np.ndarray, truth: np.ndarray) -> bool:
+    def _close(self, value: np.ndarray, truth: np.ndarray, slack: float = 0.0) -> bool:
         if value.shape != truth.shape or not np.all(np.isfinite(truth)):
             return False
         scale = max(float(np.abs(truth).max(initial=0)), 1e-12)
-        return bool(np.abs(value - truth).max(initial=0) <= self.tolerance * scale)
+        return bool(np.abs(value - truth).max(initial=0) <= self.tolerance * scale + slack)
 
     # ------------------------------------------------------------------ missteps
 
@@ -157,13 +158,14 @@ class Blame:
                     return None
                 scale = fitted
                 scales.append(scale)
-                share = scale if step.probe == "rate" else 1 - scale
+                share = 1 - scale if step.probe == "scale" else scale
                 now = {n: right[n] + share * (v - right[n]) for n, v in now.items()}
-            explained = [n for n in explained if n in now and self._close(self.values[n][k], now[n])]
+            slack = {n: 0.03 * np.abs(now[n] - right[n]).max() if step.probe == "constant" else 0.0 for n in now}
+            explained = [n for n in explained if n in now and self._close(self.values[n][k], now[n], float(slack[n]))]
             explained = [n for n in explained if not self._close(now[n], right[n])]
             if not explained:
                 return None
-            spoilt |= {n for n in now if n not in wrong and n in self.truths and not self._close(self.values[n][k], now[n])}
+            spoilt |= {n for n in now if n not in wrong and n in self.truths and not self._close(self.values[n][k], now[n], float(slack[n]))}
         words = self._worded(step, scales)
         asked = step.at in {self.adjoints[n] for n in self.values}
         is_plain = asked or bool(scales and abs(scales[0]) > 1e-6) or all(e.terms for e in step.equations.values())
@@ -188,15 +190,22 @@ class Blame:
             if norm <= (1e-10 * max(float(np.abs(right[n]).max(initial=0)), 1e-12)) ** 2:
                 continue
             share = float(np.vdot(gap, change)) / norm
+            # Small constants act in proportion, but only roughly.
+            if probe == "constant" and np.abs(gap - share * change).max(initial=0) <= 0.03 * np.abs(change).max():
+                return share
             if np.abs(gap - share * change).max(initial=0) > self.tolerance * max(float(np.abs(self.values[n][k]).max()), 1e-12):
                 continue
-            return share if probe == "rate" else 1 - share
+            return 1 - share if probe == "scale" else share
         return None
 
     def _worded(self, step: Misstep, scales: Sequence[float]) -> str | None:
         close = max(1e-6, 20 * self.tolerance)
         if not step.probe:
             return step.words
+        if step.probe == "constant":
+            return (
+                step.words if all(abs(s - 1) < 0.02 for s in scales) else f"another number stands where {_constant(step)} belongs"
+            )
         if step.probe == "rate":
             same = all(abs(s - scales[0]) < close * abs(scales[0]) for s in scales)
             return step.words if same and abs(scales[0]) > close else None
@@ -221,3 +230,8 @@ class Blame:
             for n in self.values:
                 if self.adjoints[n] in below:
                     self.values[n] = [v / s for v, s in zip(self.values[n], best.scales, strict=True)]
+
+
+def _constant(step: Misstep) -> str:
+    """The small constant that a misstep speaks of."""
+    return step.words.removeprefix("the ").replace(" is forgotten", "")

@@ -109,6 +109,9 @@ class Handwritten:
         allowed = self.tolerance * (scale if scale > 200 * 2.0**-self.bits else 1e-4) + noise
         return bool(np.all(np.isfinite(value)) and np.abs(value - truth).max(initial=0) <= allowed)
 
+    def _all_close(self, values: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> bool:
+        return all(self._close(v, t) for v, t in zip(values, truths, strict=True))
+
     def results(self, point: Point) -> Results:
         """The results at a point; what is asked for and not there is None."""
         found = {k: None if v is None else _array(k, v) for k, v in self.call(point).items()}
@@ -130,7 +133,7 @@ class Handwritten:
         given = [n for n in results[0] if n not in missing]
         values = {n: [r[n] for r in results] for n in given}
         truths = {n: [self.truths.of(n, v, p) for v, p in zip(values[n], self.points, strict=True)] for n in given}
-        wrong = [n for n in given if not all(self._close(v, t) for v, t in zip(values[n], truths[n], strict=True))]
+        wrong = [n for n in given if not self._all_close(values[n], truths[n])]
         found |= {n: f for n, f in self._explained(wrong, values, truths).items()}
         note = self._note()
         right = [n for n in results[0] if n not in found]
@@ -226,7 +229,9 @@ class Handwritten:
         found: dict[str, Finding] = {}
         searched: list[str] = []
         for name in wrong:
-            words = shape_words(name, values[name], truths[name], self._close, self._sizes(name))
+            other = next((o for o in truths if o != name and self._all_close(values[name], truths[o])), None)
+            words = f"{name}: this is {other}" if other is not None and values[name][0].shape != truths[name][0].shape else None
+            words = words or shape_words(name, values[name], truths[name], self._close, self._sizes(name))
             if words is not None:
                 found[name] = Finding(name, False, words)
             elif name[1:] in self.derivation.adjoints and name[:2] != "d2":
@@ -289,7 +294,7 @@ class Handwritten:
             return None
         values = {n: [r[n] for r in results] for n in results[0] if all(r.get(n) is not None for r in results)}
         truths = {n: [self.truths.of(n, v, p) for v, p in zip(values[n], points, strict=True)] for n in values}
-        now = [n for n in values if not all(self._close(v, t) for v, t in zip(values[n], truths[n], strict=True))]
+        now = [n for n in values if not self._all_close(values[n], truths[n])]
         fits = all(v.shape == t.shape for n in wrong if n in values for v, t in zip(values[n], truths[n], strict=True))
         return (subjects[0], points, values, truths) if set(now) == set(wrong) and fits else None
 

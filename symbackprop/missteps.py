@@ -35,13 +35,13 @@ class Misstep:
     """What went wrong, the array whose equation it is in, and the equations in place of the right ones.
 
     With a `probe` the size of the change is open: `scale` leaves something out that may stand there any number of times,
-    `rate` uses a weight after a step of unknown length.
+    `rate` uses a weight after a step of unknown length, `constant` lacks a small constant that may be another one in the code.
     """
 
     words: str
     at: str
     equations: Mapping[str, Equation]
-    probe: Literal["", "scale", "rate"] = ""
+    probe: Literal["", "scale", "rate", "constant"] = ""
 
     @property
     def is_zero(self) -> bool:
@@ -63,7 +63,9 @@ class Program:
         self.axes |= {d: self.axes[a] for a, d in derivation.adjoints.items()}
         self.size_of = {i.name: i.size for i in self.network.indices}
 
-    def changed(self, words: str, changes: Mapping[int, Term | None], probe: Literal["", "scale", "rate"] = "") -> Misstep:
+    def changed(
+        self, words: str, changes: Mapping[int, Term | None], probe: Literal["", "scale", "rate", "constant"] = ""
+    ) -> Misstep:
         """The misstep that puts other terms (or none) in place of those of some steps, given by their numbers."""
         names = {self.steps[k].adjoint.name for k in changes}
         equations: dict[str, Equation] = {}

@@ -227,7 +227,8 @@ def _small_constants(program: Program) -> Iterator[Misstep]:
     for equation in program.network.equations:
         for k, term in enumerate(equation.terms):
             if len(equation.terms) > 1 and term.body.is_number and 0 < abs(float(term.body)) < _SMALL:
-                yield _with(equation, k, None, f"the small constant {plain_text(term.body)} is forgotten in {equation.name}")
+                words = f"the small constant {plain_text(term.body)} is forgotten in {equation.name}"
+                yield replace(_with(equation, k, None, words), probe="constant")
             for add in term.body.atoms(sympy.Add):
                 for part in add.args:
                     value = abs(float(part)) if part.is_number and part.is_real else None
@@ -235,7 +236,7 @@ def _small_constants(program: Program) -> Iterator[Misstep]:
                     if value is not None and 0 < value < _SMALL:
                         words = f"the small constant {plain_text(cast(Expr, part))} is forgotten in {equation.name}"
                         every = (*program.network.equations, *program.derivation.raw)
-                        yield Misstep(words, equation.name, _swapped(every, add, cast(Expr, add - part)))
+                        yield Misstep(words, equation.name, _swapped(every, add, cast(Expr, add - part)), "constant")
 
 
 def _swapped(equations: Sequence[Equation], old: Expr, new: Expr) -> dict[str, Equation]:

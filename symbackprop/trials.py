@@ -129,7 +129,7 @@ def _with(point: Point, name: str, values: Sequence[float | None]) -> Point:
 
 
 def _round(point: Point, grid: Grid) -> None:
-    """Give inputs and parameters values that numbers with so many bits hold, so that only the code rounds; labels of one class."""
+    """Give inputs and parameters values that numbers with so many bits hold, so that only the code rounds."""
     bits = grid.bits
     if grid.one_hot:
         for a in point.names.network.arrays:

@@ -239,7 +239,7 @@ SLIPS = [
     ("mlp", "(1 - a1**2)", "(1 - np.tanh(a1)**2)", ("taken at its output a1",)),
     ("mlp", "(1 - a1**2)", "a1", ("where its derivative", "stands where")),
     ("mlp", "+ b2 - y)", "+ b2 + y)", ("sign of y", "sign of -2*y", "sign of")),
-    ("mlp", "dict(W1=dW1, b1=db1, W2=dW2, b2=db2)", "dict(W1=dW1, b1=db2[[0, 0, 1, 1]], W2=dW2, b2=db2)", ("db1 is wrong",)),
+    ("mlp", "x.T @ dz1", "x.T @ (dz2 @ W2.T)", ("derivative of the activation",)),
     ("mlp", "dz1.sum(0)", "dz1.mean(0)", ("a factor 1/N too many",)),
     ("deep", "da2 * a2 * (1 - a2)", "da2 * (1 - a2)", ("the factor a2 is missing", "factor sigmoid(z2) is missing")),
     ("deep", "da2 * a2 * (1 - a2)", "da2 * z2 * (1 - z2)", ("z2 stands where a2 belongs",)),
@@ -250,7 +250,7 @@ SLIPS = [
     ("deep", "da2 * a2 * (1 - a2)", "da2 * (z2 > 0)", ("derivative of relu",)),
     ("deep", "dz3 = (p - y) / n", "dz3 = (p - y) * p * (1 - p) / n", ("there twice", "does not belong", "Jacobian")),
     ("deep", "dz3 = (p - y) / n", "dz3 = (y - p) / n", ("sign is the other way round",)),
-    ("deep", "return dW1, db1, dW2, db2, dW3, db3", "return dW3, db3, dW2, db2, dW1, db1", ("exchanged", "shape")),
+    ("deep", "return dW1, db1, dW2, db2, dW3, db3", "return dW3, db3, dW2, db2, dW1, db1", ("exchanged", "this is dW3")),
     ("norm", "dout * gamma\n", "dout\n", ("gamma is missing",)),
     ("norm", "- g.mean(1, keepdims=True) ", "", ("through m is missing", "m depends on x", "is missing")),
     ("norm", " - h * (g * h).mean(1, keepdims=True)", "", ("through v is missing", "v depends on", "is missing")),
@@ -291,7 +291,7 @@ SLIPS = [
     ("rnn", "dU1 += h[:, t - 1].T", "dU1 += h[:, t].T", ("one place too late", "taken one place")),
     ("rnn", "dh * (1 - h[:, t] ** 2)", "dh * (1 - h[:, t - 1] ** 2)", ("place too early", "taken one place")),
     ("rnn", "dz = dh * (1 - h[:, t] ** 2)", "dz = dh", ("derivative of the activation",)),
-    ("rnn", "db1 += dz.sum(0)", "db1 = dz.sum(0)", ("db1 is wrong", "is missing", "only")),
+    ("rnn", "db1 += dz.sum(0)", "db1 = dz.sum(0)", ("is missing", "only")),
     ("masked", "/ m.sum()", "/ n", ("number of all", "of the kept")),
     ("masked", "2 * m[:, None] * ", "2 * ", ("factor m is missing",)),
     ("masked", "/ m.sum()", "/ (m.sum() * k)", ("1/K too many",)),
@@ -318,7 +318,7 @@ SLIPS = [
     ),
     ("attention", "ds = a * (da - (da * a).sum(2, keepdims=True))", "ds = a * da", ("path from s", "only the diagonal")),
     ("attention", "ds = a * (da", "ds = (da", ("is missing",)),
-    ("attention", "ds @ k / 3", "ds @ q / 3 if q.shape == k.shape else ds @ k / 4", ("times what it should be", "factor")),
+    ("attention", "da = dout", "da = 2 * dout", ("a factor 2 too many",)),
     ("attention", "(da * a).sum(2", "(da * a).mean(2", ("too many", "a mean where a sum")),
     ("attention", "dq = ds @ k / 3\n", "dq = da @ k / 3\n", ("da stands where ds belongs",)),
     ("ridge", " + lam * w", "", ("regulariser",)),
@@ -326,13 +326,12 @@ SLIPS = [
     ("ridge", "lam * w", "lam * w**2", ("w is there twice", "factor w", "stands where")),
     ("ridge", "(p - y) / len(y)", "(p - y) * p * (1 - p) / len(y)", ("there twice",)),
     ("ridge", "/ len(y)", "", ("1/N is missing",)),
-    ("ridge", "lam * w", "lam * np.sign(w)", ("dw is wrong", "regulariser")),
+    ("ridge", "lam * w", "lam * np.sign(w)", ("regulariser", "sign(w)")),
     ("unit", " + 0.01)", ")", ("small constant",)),
     ("unit", "return r * (", "return (", ("factor r is missing",)),
     ("unit", "dout - o * (dout * o)", "dout - x * (dout * o)", ("factor r is missing", "stands where")),
     ("unit", "(dout - o * (dout * o).sum(1, keepdims=True))", "dout", ("through r is missing", "through s1 is missing")),
 ]
-NAMED = [s for s in SLIPS if not any("is wrong" in w for w in s[3])]
 TRAINED = [s for k, s in enumerate(SLIPS) if k % 3 != 2]
 HELD_OUT = [s for k, s in enumerate(SLIPS) if k % 3 == 2]
 
