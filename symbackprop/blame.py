@@ -165,7 +165,8 @@ class Blame:
             explained = [n for n in explained if not self._close(now[n], right[n])]
             if not explained:
                 return None
-            spoilt |= {n for n in now if n not in wrong and n in self.truths and not self._close(self.values[n][k], now[n], float(slack[n]))}
+            others = [n for n in now if n not in wrong and n in self.truths]
+            spoilt |= {n for n in others if not self._close(self.values[n][k], now[n], float(slack[n]))}
         words = self._worded(step, scales)
         asked = step.at in {self.adjoints[n] for n in self.values}
         is_plain = asked or bool(scales and abs(scales[0]) > 1e-6) or all(e.terms for e in step.equations.values())
