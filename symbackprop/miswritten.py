@@ -81,8 +81,8 @@ def _common(program: Program) -> Iterator[Misstep]:
     for equation in program.folded:
         if len(equation.terms) < 2:
             continue
-        factors = [set(sympy.Mul.make_args(t.body)) for t in equation.terms]
-        shared = [f for f in factors[0] if f != -1 and all(f in other for other in factors[1:])]
+        powers = [t.body.as_powers_dict() for t in equation.terms]
+        shared = [f for f, n in powers[0].items() if not f.is_number and all(p[f] >= 1 for p in powers) and n >= 1]
         for f in sorted(shared, key=str):
             for new, said in ((1 / f, "is missing"), (f, "is there twice")):
                 terms = tuple(replace(t, body=t.body * new) for t in equation.terms)
@@ -156,6 +156,41 @@ def _exchanged(program: Program) -> Iterator[Misstep]:
                     if element in term.body.args and rest.has(element):
                         for one in (rest * _as(element, other), element * rest.xreplace({element: _as(element, other)})):
                             yield _with(equation, k, replace(term, body=cast(Expr, one)), words)
+
+
+def _applied_twice(program: Program) -> Iterator[Misstep]:
+    """The output of an activation sent through the activation once more, everywhere or in one factor."""
+    for later in program.network.equations:
+        body = later.terms[0].body
+        inside = body.atoms(Element)
+        if len(later.terms) != 1 or later.terms[0].over or len(inside) != 1 or body in inside:
+            continue
+        (source,) = inside
+        for equation in program.folded:
+            for k, term in enumerate(equation.terms):
+                for e in (x for x in term.body.atoms(Element) if x.name == later.name):
+                    if len(e.indices) != len(source.indices):
+                        continue
+                    letters = dict(zip(later.target.indices, e.indices, strict=True))
+                    twice = cast(Expr, body.xreplace({source: Element("@")}).xreplace(letters).xreplace({Element("@"): e}))
+                    parts = [f for f in sympy.Mul.make_args(term.body) if f.has(e)]
+                    for f in dict.fromkeys((term.body, *parts)):
+                        new = cast(Expr, term.body.xreplace({f: f.xreplace({e: twice})}))
+                        words = f"{plain_text(twice)} stands where {e.name} belongs: the activation is applied twice"
+                        yield _with(equation, k, replace(term, body=new), words)
+
+
+def _ends(program: Program) -> Iterator[Misstep]:
+    """A sum over the places of a recurrence of which only the first or the last one is kept."""
+    moved = {i.name for e in program.network.equations for t in e.terms for i in _shifted(t.body)}
+    for equation, k, term in _formulas(program):
+        for letter in (i for i in term.over if i.name in moved):
+            over = tuple(i for i in term.over if i != letter)
+            last = size_symbol(program.size_of[letter.name.rstrip("'")]) - 1
+            for place, words in ((sympy.S.Zero, "first"), (last, "last")):
+                kept = Term(cast(Expr, term.body.xreplace({letter: place})), over)
+                said = f"only the {words} place of the sum over {letter.name} is there: the others are missing"
+                yield _with(equation, k, kept, said)
 
 
 def _as(element: Element, other: str) -> Element:
@@ -282,6 +317,8 @@ _FAMILIES: tuple[Callable[[Program], Iterator[Misstep]], ...] = (
     _common,
     _parts,
     _turned,
+    _ends,
     _exchanged,
+    _applied_twice,
     extra_activations,
 )
