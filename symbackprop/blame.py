@@ -17,7 +17,7 @@ from .derive import derive
 from .errors import SymbackpropError
 from .evidence import Point
 from .missteps import Misstep
-from .miswritten import missteps
+from .mistakes import mistakes
 from .names import Names
 from .notation import Derivation, Equation
 from .ratios import named_ratio
@@ -127,7 +127,7 @@ class Blame:
     def _search(self, wrong: Sequence[str]) -> _Best | None:
         best: _Best | None = None
         tries = max(400, min(_TRIES, _TRIES * 3000 // max(self.points[0].work, 1)))
-        for number, step in enumerate(missteps(self.derivation)):
+        for number, step in enumerate(mistakes(self.derivation)):
             if number >= tries:
                 break
             if set(step.equations) & set(self.before):

@@ -26,7 +26,7 @@ from .errors import SymbackpropError
 from .evidence import Point
 from .judge import Case, Judge, Outcome, Subject
 from .missteps import Misstep, path_words
-from .miswritten import missteps
+from .mistakes import mistakes
 from .names import Reading
 from .notation import Call, Derivation, Element, Equation, Network, Step, index, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node
@@ -555,7 +555,7 @@ class _Diagnosis:
         if adjoint is None:
             return None
         needed = read_for(derivation.raw, {adjoint}) & {e.name for e in derivation.raw}
-        likely = (m for m in missteps(derivation, needed) if m.probe != "rate" and not m.is_zero)
+        likely = (m for m in mistakes(derivation, needed) if m.probe != "rate" and not m.is_zero)
         for step in itertools.islice(likely, self.tries // 20):
             named = self._after(step, adjoint)
             if named is not None:
