@@ -17,11 +17,13 @@ from typing import Any
 from .calling import Setting
 from .check import Checker
 from .errors import DataError, suggest
+from .findings import Finding, Verification
 from .formula_networks import formula_network, is_formula
 from .frameworks import sizes_of_module
-from .handwritten import TYPES, Finding, Handwritten, Verification
+from .handwritten import TYPES, Handwritten
 from .missteps import is_upstream
 from .notation import Derivation, Network
+from .verdicts import verification
 
 
 def verify(
@@ -64,12 +66,12 @@ def verify(
     if TYPES[dtype][0] < 20 and rtol is None:
         # What is wrong shows itself better in numbers of more digits, where the code takes them.
         try:
-            finer = Handwritten(function, derivation, replace(setting, dtype="float32"), rtol).findings()
+            finer = verification(Handwritten(function, derivation, replace(setting, dtype="float32"), rtol))
         except DataError:
             finer = None
         if finer is not None and not finer:
             return finer
-    return Handwritten(function, derivation, setting, rtol).findings()
+    return verification(Handwritten(function, derivation, setting, rtol))
 
 
 def assert_formula(network: Derivation | Network | str | Path | Mapping[str, Any], claim: str, notation: str = "") -> None:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "symbackprop"
 # From the bottom up; a module imports only from the levels below its own, stages never one another.
 LEVELS = (
     {"errors"},
-    {"files", "misshapen"},
+    {"files", "misshapen", "findings"},
     {"cache"},
     {"notation", "render", "parse", "catalogue", "alike", "claim_files", "lengthen", "contractions"},
     {"chain", "code_text", "rooms", "shares", "spec", "sizes", "algebra", "write", "solve", "layer_rows", "trees"},
@@ -44,6 +44,7 @@ LEVELS = (
     {"page", "emit", "check", "torch_code", "jax_code"},
     {"explain", "report", "frameworks", "pytest_plugin"},
     {"handwritten"},
+    {"verdicts"},
     {"verify"},
     {"pdf"},
     {"train", "generated"},
@@ -66,6 +67,7 @@ HAND_WRITTEN = {
     "jax_code",
     "frameworks",
     "handwritten",
+    "verdicts",
 }
 WITH_NUMPY = {"train"} | JUDGING | HAND_WRITTEN
 
