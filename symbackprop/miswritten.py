@@ -88,6 +88,9 @@ def _changes(expr: Expr) -> Iterator[tuple[Expr, str]]:
         for branch in expr.args:
             if branch.args[0] != 0:
                 yield cast(Expr, branch.args[0]), "the condition is left out"
+            for new, words in _changes(cast(Expr, branch.args[0])):
+                others = [(new, b.args[1]) if b == branch else b.args for b in expr.args]
+                yield cast(Expr, sympy.Piecewise(*others)), words
 
 
 # ---------------------------------------------------------------------- forward values and weights

@@ -68,7 +68,7 @@ def _tried(code: Handwritten, trial: Trial) -> dict[str, Finding]:
         return {n: Finding(n, False, first.reason, names[0]) for n in names} | {names[0]: first}
     found: dict[str, Finding] = {}
     wrong: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    largest = 1000.0 if trial.kind == "large" else 1.0
+    largest = _largest(code, trial.point)
     for name, value in results.items():
         if value is None:
             if not _is_zero(code, name, trial.point):
@@ -83,6 +83,12 @@ def _tried(code: Handwritten, trial: Trial) -> dict[str, Finding]:
         elif trial.kind != "zero" or not _is_subgradient(code, name, value, trial):
             wrong[name] = value, truth
     return found | _wrong_there(code, trial, wrong)
+
+
+def _largest(code: Handwritten, point: Point) -> float:
+    """How large the given values are: what cancels among them leaves noise of that size."""
+    given = [a.name for a in code.derivation.network.arrays if a.role in ("input", "parameter", "target")]
+    return max(1.0, *(2 * float(np.abs(array_at(point, n)).max(initial=0)) for n in given))
 
 
 def _wrong_there(code: Handwritten, trial: Trial, wrong: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Finding]:

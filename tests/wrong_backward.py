@@ -228,6 +228,20 @@ def f(x, dout):
     return r * (dout - o * (dout * o).sum(1, keepdims=True))
 """,
     ),
+    "gru": (
+        "z[n,h] = sigmoid(az[n,h])\nr[n,h] = sigmoid(ar[n,h])\nc[n,h] = tanh(u[n,h] + r[n,h]*q[n,h])\nout[n,h] = (1 - z[n,h])*c[n,h] + z[n,h]*h0[n,h]",
+        """
+def f(az, ar, u, q, h0, dout):
+    z, r = sigmoid(az), sigmoid(ar)
+    c = np.tanh(u + r * q)
+    dz = dout * (h0 - c)
+    dc = dout * (1 - z)
+    dh0 = dout * z
+    du = dc * (1 - c**2)
+    dr, dq = du * q, du * r
+    return dict(az=dz * z * (1 - z), ar=dr * r * (1 - r), u=du, q=dq, h0=dh0)
+""",
+    ),
 }
 
 UP = ("comes from above",)
