@@ -216,7 +216,7 @@ class Blame:
         named = named_ratio(self.names, scales, self.points, close)
         if named is not None and named[1]:
             return named[1] if whole else f"{step.words.removesuffix(' is missing')}: {named[1]}"
-        if whole and abs(scales[0] - 1) > close and all(abs(s - scales[0]) < close * abs(scales[0]) for s in scales):
+        if whole and abs(scales[0] - 1) > self.tolerance and all(abs(s - scales[0]) < close * abs(scales[0]) for s in scales):
             return f"it is {scales[0]:.4g} times what it should be"
         return None
 
