@@ -10,16 +10,15 @@ import numpy as np
 import sympy
 
 from .evidence import Point
-from .judge import Judge
+from .names import Names
 from .write import Writer
 
 TRIES = 4000  # changed claims of a small network: a count and no clock, so that verdicts are repeatable
 CLOSE = 1e-9  # how far equal values may be apart, relatively
 
 
-def named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point]) -> tuple[str, str] | None:
+def named_ratio(names: Names, ratios: Sequence[float], points: Sequence[Point], close: float = 1e-8) -> tuple[str, str] | None:
     """Claim over truth as a sign, a factor 2 and a size, in symbols and words; the words are empty for 1."""
-    names = judge.names
     batch = names.network.batch
     sizes = list(dict.fromkeys(i.size for i in names.network.indices))
     if batch is not None:
@@ -39,23 +38,23 @@ def named_ratio(judge: Judge, ratios: Sequence[float], points: Sequence[Point]) 
         (4, "there is a factor 4 too many"),
         (0.25, "a factor 4 is missing"),
     )
-    for text, value in constants_of(judge):
+    for text, value in constants_of(names):
         options.append((text, f"there is a factor {text} too many", lambda _, v=value: v))
         options.append((f"1/({text})", f"the factor {text} is missing", lambda _, v=value: 1 / v))
     signs = ((1, ""), (-1, "the sign is the other way round"))
     for (sign, said), (number, factor), (text, size, value) in sorted(
         itertools.product(signs, numbers, options), key=lambda o: (bool(o[0][1]) + bool(o[1][1]) + bool(o[2][1]), bool(o[2][1]))
     ):
-        if all(abs(r - sign * number * value(p)) < 1e-8 * max(abs(r), 1e-30) for r, p in zip(ratios, points, strict=True)):
+        if all(abs(r - sign * number * value(p)) < close * max(abs(r), 1e-30) for r, p in zip(ratios, points, strict=True)):
             words = ", and ".join(filter(None, (said, factor, size)))
             return _in_symbols(sign, number, text), words
     return None
 
 
-def constants_of(judge: Judge) -> list[tuple[str, float]]:
+def constants_of(names: Names) -> list[tuple[str, float]]:
     """The numbers in a network's equations that could have been lost: 1/sqrt(d), a regulariser's weight."""
     found: dict[str, float] = {}
-    for e in judge.names.network.equations:
+    for e in names.network.equations:
         for t in e.terms:
             for product in t.body.atoms(sympy.Mul) | {t.body}:
                 numbers = [f for f in sympy.Mul.make_args(product) if f.is_number]

@@ -99,13 +99,13 @@ class _Growing:
         return [a.name for a in self.network.arrays if a.role == "parameter"]
 
 
-def hessian_product(source: Source) -> Derivation:
-    """The product of the loss' Hessian with a direction, ∂²L/∂w² v, for all parameters.
+def hessian_product(source: Source, wrt: str | None = None) -> Derivation:
+    """The product of the loss' Hessian with a direction, ∂²L/∂w² v, for all parameters or for one array.
 
     The gradient of the result's scalar G = Σ <∂L/∂w, v_w> is H v. `source` is anything that `derive` takes.
     """
     growing = _Growing(source)
-    names = growing.parameters()
+    names = growing.parameters() if wrt is None else [network_name(growing.network, wrt)]
     gradients = growing.gradient(None, names)
     pairs = [(gradients[n], Element(growing.given(f"v_{n}", n), *map(index, growing.axes[n]))) for n in names]
     return derive(growing.closed(growing.product(pairs), "Hessian times vector"), names)

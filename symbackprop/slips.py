@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import mpmath
 import numpy as np
 import sympy
 from sympy import Expr
@@ -24,12 +23,15 @@ from .derive import closed_form
 from .differentiate import differentiate, read_for
 from .edits import Edit, Material, edits, text_of
 from .errors import SymbackpropError
-from .evidence import DIGITS, Point
+from .evidence import Point
 from .judge import Case, Judge, Outcome, Subject
+from .missteps import Misstep, path_words
+from .mistakes import mistakes
 from .names import Reading
-from .notation import Call, Derivation, Element, Equation, Network, Step, Term, index, size_symbol
+from .notation import Call, Derivation, Element, Equation, Network, Step, index, size_symbol
 from .parse import Apply, Binary, Item, Name, Negate, Node
 from .ratios import CLOSE, TRIES, constant_ratio, constants_of, is_plausible, named_ratio, tries_for
+from .replay import Replay
 from .shapes import reshaped
 from .tabulate import Table, tree_of
 from .trees import names_in, nodes_of, renamed_tree
@@ -126,17 +128,6 @@ def wrong_shapes(judge: Judge, problem: Misfit) -> Found:
     return Found(f"{problem.message}; {words}", None, None, mended or span, correct or _first_side(judge), _settled(judge))
 
 
-def array_cause(judge: Judge, case: Case, values: Sequence[np.ndarray]) -> str | None:
-    """What is wrong with arrays, one for each point, that should have been the first side of a claim."""
-    diagnosis = Diagnosis(judge, case, 0)
-    diagnosis.__dict__["claimed"] = [np.asarray(v, dtype=float) for v in values]
-    named = diagnosis.named(None)
-    if named is not None and named[1]:
-        return named[1]
-    found = diagnosis.missing_terms() or diagnosis.by_chain_rule()
-    return found.words if found is not None else None
-
-
 # ---------------------------------------------------------------------- the search
 
 
@@ -210,14 +201,14 @@ class Diagnosis:
         ratios = [first, *(self._ratio(tree, k) for k in range(1, len(self.points)))]
         if any(r is None for r in ratios):
             return None
-        return named_ratio(self.judge, ratios, self.points)  # type: ignore[arg-type]
+        return named_ratio(self.names, ratios, self.points)  # type: ignore[arg-type]
 
     def _is_constant_ratio(self, ratio: float) -> bool:
         return any(abs(abs(ratio) - v) < 1e-6 * v or abs(abs(ratio) * v - 1) < 1e-6 for v in self._numbers)
 
     @cached_property
     def _numbers(self) -> list[float]:
-        return [n * v for _, v in constants_of(self.judge) for n in (0.5, 1.0, 2.0)]
+        return [n * v for _, v in constants_of(self.names) for n in (0.5, 1.0, 2.0)]
 
     def plain_ratio(self) -> str | None:
         """Claim over truth where that is one number without a name."""
@@ -507,7 +498,7 @@ class Diagnosis:
                     if all(
                         np.abs(g).max() <= CLOSE * max(np.abs(t).max(), 1e-20) for g, t in zip(gaps, self.targets, strict=True)
                     ):
-                        missing = [self._path(steps[n]) for n in chosen]
+                        missing = [path_words(self.names.network, steps[n]) for n in chosen]
                         if scale == 1.0:
                             return Found(" and ".join(missing))
                         if scale == 2.0:
@@ -585,19 +576,6 @@ class Diagnosis:
             tree = renamed_tree(tree, swap)
         return self._float(tree, point)
 
-    def _path(self, step: Step) -> str:
-        network = self.names.network
-        if step.kind == "penalty":
-            return f"the regulariser of {step.source.name} is missing"
-        equation = next(e for e in network.equations if e.name == step.target.name)
-        normalises = any(t.over for t in equation.terms) and any(t.body.has(sympy.exp) for t in equation.terms)
-        words = f"the path from {step.source.name} through {step.target.name} is missing"
-        if normalises:
-            return f"{words}: only the diagonal of the softmax' Jacobian is there"
-        if any(t.over and not t.body.atoms(Call) for t in equation.terms) and len(step.target.indices) < len(step.source.indices):
-            return f"{words}: the statistic {step.target.name} depends on {step.source.name} too"
-        return words
-
     # ------------------------------------------------------------------ the chain rule with a step gone wrong
 
     def by_chain_rule(self) -> Found | None:
@@ -610,72 +588,28 @@ class Diagnosis:
         if adjoint is None:
             return None
         needed = read_for(derivation.raw, {adjoint}) & {e.name for e in derivation.raw}
-        steps = [s for s in derivation.steps if s.adjoint.name in needed]
-        for changed, words in itertools.islice(self._mutations(steps), self.tries // 20):
-            named = self._with_steps(changed, needed)
+        likely = (m for m in mistakes(derivation, needed) if m.probe != "rate" and not m.is_zero)
+        for step in itertools.islice(likely, self.tries // 20):
+            named = self._after(step, adjoint)
             if named is not None:
-                return Found(words if not named[1] else f"{words}, and {named[1]}")
+                return Found(step.words if not named[1] else f"{step.words}, and {named[1]}")
         return None
 
-    def _mutations(self, steps: Sequence[Step]) -> Iterator[tuple[dict[int, Term | None], str]]:
-        for step in steps:
-            yield {id(step): None}, self._path(step)
-        by_source: dict[str, list[Step]] = {}
-        for step in steps:
-            by_source.setdefault(step.source.name, []).append(step)
-        for source, own in by_source.items():
-            if len(own) > 2:
-                for pair in itertools.combinations(own, 2):
-                    yield {id(s): None for s in pair}, f"{self._path(pair[0])} and that through {pair[1].target.name}"
-                for kept in own:
-                    words = f"of the paths from {source} only that through {kept.target.name} is there"
-                    yield {id(s): None for s in own if s is not kept}, words
-        statistics = [s for s in steps if len(s.target.indices) < len(s.source.indices) and s.kind != "loss"]
-        for pair in itertools.combinations(statistics, 2):
-            words = f"the statistics {pair[0].target.name} and {pair[1].target.name} are treated as constants"
-            yield {id(s): None for s in pair}, f"{words}: these paths are missing"
-        for step in steps:
-            calls = [c for c in step.before.atoms(Call) if any(c.orders)]
-            activation = step.kind == "activation"
-            if activation and step.contribution.body.has(step.local):
-                text = Writer().expression(step.before)
-                text = re.sub(r"\[[^\]]*\]", "", text)
-                new = replace(step.contribution, body=step.contribution.body.xreplace({step.local: sympy.S.One}))
-                yield {id(step): new}, f"the derivative of the activation, {text}, is missing"
-                new = replace(step.contribution, body=step.contribution.body * step.local)
-                yield {id(step): new}, f"the derivative of the activation, {text}, is there twice"
-                if calls:
-                    c = calls[0]
-                    plain = Call(c.name, tuple(0 for _ in c.orders), *c.arguments)
-                    new = replace(step.contribution, body=step.contribution.body.xreplace({step.local: plain}))
-                    yield {id(step): new}, f"{Writer().expression(plain)} stands where its derivative {text} belongs"
-            minus = replace(step.contribution, body=-step.contribution.body)
-            yield (
-                {id(step): minus},
-                f"the sign of the path from {step.source.name} through {step.target.name} is the other way round",
-            )
+    @cached_property
+    def _replay(self) -> Replay:
+        return Replay(self.names, self.points, self.names.derivation)
 
-    def _with_steps(self, changed: dict[int, Term | None], needed: set[str]) -> tuple[str, str] | None:
-        derivation = self.names.derivation
+    def _after(self, step: Misstep, adjoint: str) -> tuple[str, str] | None:
+        """What the claim is off by from the derivative after a misstep."""
         ratios: list[float] = []
         for k, point in enumerate(self.points):
-            by_adjoint: dict[str, list[Term]] = {}
-            for s in derivation.steps:
-                term = changed.get(id(s), s.contribution)
-                if term is not None:
-                    by_adjoint.setdefault(s.adjoint.name, []).append(term)
-            equations = [
-                replace(e, terms=tuple(by_adjoint.get(e.name, ()))) if e.name in derivation.adjoints.values() else e
-                for e in derivation.raw
-            ]
-            point.ensure([e.name for e in self.names.network.equations])
+            after = self._replay.values(k, step.equations, {}, {adjoint})
+            if not after:
+                return None
             view = point.view(self.case.letters, floating=True)
-            plain = {n: v for n, v in view.values.items() if n not in needed}
-            table = Table(plain, view.sizes | point.sizes, view.size_names, view.functions, view.exact)
+            table = Table({**view.values, **after}, view.sizes, view.size_names, view.functions, view.exact)
             try:
-                with mpmath.workdps(DIGITS), np.errstate(all="ignore"):
-                    table.compute([e for e in equations if e.name in needed])
-                    table.sizes = view.sizes
+                with np.errstate(all="ignore"):
                     value = np.asarray(table.value(self.truth, self.case.free), dtype=float)
             except (SymbackpropError, ValueError, KeyError):
                 return None
@@ -683,7 +617,7 @@ class Diagnosis:
             if ratio is None or not is_plausible(ratio, point):
                 return None
             ratios.append(ratio)
-        return named_ratio(self.judge, ratios, self.points)
+        return named_ratio(self.names, ratios, self.points)
 
     # ------------------------------------------------------------------ factors by their powers
 
