@@ -187,7 +187,7 @@ def _partial(body: Expr, element: Expr) -> Expr:
     steps = (f for f in body.atoms(sympy.sign, sympy.floor, sympy.Mod, Call) if not isinstance(f, Call) or f.name == "stop")
     held: dict[Expr, Expr] = {f: Dummy(real=True) for f in steps if f.has(element)}
     plain = _without_abs((body.xreplace(held) if held else body).xreplace({element: variable}))
-    derivative = _with_abs(cast(Expr, plain.diff(variable))).xreplace({variable: element})
+    derivative = _with_abs(plain.diff(variable)).xreplace({variable: element})
     return derivative.xreplace({v: k for k, v in held.items()}) if held else derivative
 
 
@@ -198,7 +198,7 @@ def _without_abs(body: Expr) -> Expr:
     """
     if all(f.args[0].is_extended_real for f in body.atoms(sympy.Abs)):
         return body
-    return cast(Expr, body.replace(sympy.Abs, lambda u: Call(_ABS, (0,), u)))
+    return body.replace(sympy.Abs, lambda u: Call(_ABS, (0,), u))
 
 
 def _with_abs(derivative: Expr) -> Expr:
@@ -211,7 +211,7 @@ def _with_abs(derivative: Expr) -> Expr:
         value = sympy.Abs(real)
         return cast(Expr, (value.diff(real) if any(call.orders) else value).xreplace({real: call.arguments[0]}))
 
-    return cast(Expr, derivative.replace(lambda e: isinstance(e, Call) and e.args[0] == _ABS, written))
+    return derivative.replace(lambda e: isinstance(e, Call) and e.args[0] == _ABS, written)
 
 
 def resolve(expr: Expr, functions: Mapping[str, Function]) -> Expr:
