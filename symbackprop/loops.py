@@ -482,8 +482,8 @@ def _begun_in(tree: ast.Module) -> set[str]:
             line, read = first.get(node.id, (node.lineno, False))
             if node.lineno <= line:
                 first[node.id] = node.lineno, (read and node.lineno == line) or isinstance(node.ctx, ast.Load)
-    added = {n.target.id: n.lineno for n in ast.walk(tree) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
-    return {name for name, (line, read) in first.items() if not read and added.get(name) != line}
+    added = {(n.target.id, n.lineno) for n in ast.walk(tree) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
+    return {name for name, (line, read) in first.items() if not read and (name, line) not in added}
 
 
 def _pace(i: Expr, letter: Symbol) -> float:
