@@ -23,6 +23,7 @@ Pattern = tuple[Any, ...]
 _JOINT = 5  # comparisons of which every combination is looked for; of more, every pair
 _SMALL = 400  # values of a network that is evaluated in no time
 _STEPS = 120  # of a walk towards a side that no draw reached
+_JOINT_STEPS = 400  # of all walks towards combinations
 _WALKS = 6
 _TINY = 60  # values of a network of which every combination of branches is looked for
 
@@ -52,9 +53,12 @@ def cover(evidence: Evidence, setting: Setting, sites_at: Callable[[Point], Site
             chosen.append(point)
     unreached: list[str] = []
     kept = _kept(evidence)
-    walks = 40 if first.work <= _TINY else _WALKS if small else 2
-    for wanted in itertools.islice(_missing(seen, drawn), walks):
-        point = _between(drawn, wanted, sites_at) or (_walk(drawn[0][0], wanted, sites_at, kept) if drawn else None)
+    walks = 24 if first.work <= _TINY else _WALKS if small else 2
+    wishes = list(itertools.islice(_missing(seen, drawn), walks)) if drawn else []
+    joint = max(len([w for w in wishes if len(w) > 1]), 1)
+    for wanted in wishes:
+        steps = _STEPS if len(wanted) == 1 else max(_JOINT_STEPS // joint, 12)
+        point = _between(drawn, wanted, sites_at, steps) or _walk(drawn[0][0], wanted, sites_at, kept, steps)
         if point is not None:
             chosen.append(point)
             seen |= _patterns(sites_at(point))
@@ -102,10 +106,13 @@ def _missing(seen: set[Pattern], drawn: Iterable[tuple[Point, Sites]]) -> Iterab
 
 
 def _between(
-    drawn: Sequence[tuple[Point, Sites]], wanted: Mapping[tuple[str, int], int], sites_at: Callable[[Point], Sites | None]
+    drawn: Sequence[tuple[Point, Sites]],
+    wanted: Mapping[tuple[str, int], int],
+    sites_at: Callable[[Point], Sites | None],
+    steps: int,
 ) -> Point | None:
     """A point on the wanted sides between two that were drawn: the kinks along the way are found by halving."""
-    for (one, first), (other, second) in itertools.islice(itertools.combinations(drawn, 2), 12):
+    for (one, first), (other, second) in itertools.islice(itertools.combinations(drawn, 2), max(steps // 30, 1)):
         if one.sizes != other.sizes or any(s not in first or s not in second or first[s].size != 1 for s in wanted):
             continue
         crossing = [s for s in wanted if first[s][0] * second[s][0] < 0]
@@ -119,7 +126,7 @@ def _between(
         kinks = [0.0, 1.0]
         for site in crossing:
             low, high = 0.0, 1.0
-            for _ in range(50):
+            for _ in range(30):
                 sites = sites_at(at((low + high) / 2))
                 if sites is None or site not in sites:
                     break
@@ -137,7 +144,11 @@ def _between(
 
 
 def _walk(
-    point: Point, wanted: Mapping[tuple[str, int], int], sites_at: Callable[[Point], Sites | None], kept: Collection[str]
+    point: Point,
+    wanted: Mapping[tuple[str, int], int],
+    sites_at: Callable[[Point], Sites | None],
+    kept: Collection[str],
+    steps: int,
 ) -> Point | None:
     """A point on the wanted sides, by steps that bring the farthest of them nearer; None where none is found."""
     rng = random.Random(3)
@@ -151,7 +162,7 @@ def _walk(
         return float(worst.max())
 
     best = score(point)
-    for _ in range(_STEPS):
+    for _ in range(steps):
         names = sorted(n for n, v in point.drawn.items() if np.size(v) and n not in kept)
         if not names or best > 0:
             break
