@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -88,7 +89,9 @@ def _point(names: Names, seed: int, number: int = 0, one: bool = False, positive
     """A point with the declared sizes and constants, which code may have built in."""
     held = frozenset(c for c, _ in names.network.constants)
     modes = {a.name: "positive" for a in names.network.arrays} if positive else None
-    return random_point(names, seed, Setting(one, declared=True, held=held), number, modes=modes)
+    point = random_point(names, seed, Setting(one, declared=True, held=held), number, modes=modes)
+    point.table.values["eta"] = np.asarray(point.table.number(Fraction(37, 100)))  # the same step size at all points
+    return point
 
 
 def trials(subject: Subject, grid: Grid) -> Iterator[Trial]:
