@@ -130,7 +130,7 @@ class Resolver:
             return Name(node.at, name, end=node.end)
         match node:
             case Binary(operator=operator, left=left, right=right) if operator in "+-*/ ":
-                if operator == "+" and not moved:
+                if not moved:
                     self._within(node, axis)
                 sides = [self._letter(part, axis, True, bracketed) for part in (left, right)]
                 return Binary(node.at, "*" if operator == " " else operator, *sides, end=node.end)
@@ -149,9 +149,14 @@ class Resolver:
 
     def _within(self, node: Binary, axis: str) -> None:
         """Refuses K+1, which is beyond any axis of K places."""
-        name = self.letter_name(node.left)
+        first: Node = node
+        offset = Fraction(0)
+        while isinstance(first, Binary) and first.operator in ("+", "-") and isinstance(first.right, Number):
+            offset += first.right.value if first.operator == "+" else -first.right.value
+            first = first.left
+        name = self.letter_name(first)
         size = self.names.size_of[base_name(axis)]
-        if name is not None and self.names.is_size(name) and self.names.same_size(name, size):
+        if offset >= 0 and name is not None and self.names.is_size(name) and self.names.same_size(name, size):
             raise Misfit(f"there is no such place among {size}", self.source.place(node.at))
 
     def _may_count(self, name: str) -> bool:
@@ -464,6 +469,8 @@ class Resolver:
         letter: Node = Name(node.at, name, end=node.end)
         from_one = self.from_one.get(name)
         self.counts = True
+        if from_one is None and any(self.from_one.values()):
+            from_one = True  # as the letters of sums in the same formula are
         if from_one is None and "\\" in self.source.whole:
             notes = {"one": "places are counted from 1"}
             from_one = self.reading.choose("places", ("zero", "one"), notes) == "one"
@@ -878,7 +885,8 @@ class Resolver:
         letter = Name(node.at, name)
         lower, upper = node.lower, node.tally
         if lower is not None and not (isinstance(lower, Number) and lower.value in (0, 1)):
-            first = self.value(lower)
+            bare = self.letter_name(lower)
+            first = Value(Name(node.at, bare)) if bare in {*self.bound, *self.letters} else self.value(lower)  # type: ignore[arg-type]
             if first.axes:
                 raise self.error("a sum begins at a number or a letter", lower)
             begins = number(1, node) if isinstance(lower, Number) else number(0, node)
@@ -894,7 +902,7 @@ class Resolver:
         if end.axes:
             raise self.error("a sum ends at a number, a size or a letter", upper)
         # Sizes and numbers count from 1, and so the letter does, unless the sum begins at 0; letters count alike.
-        counts = names_in(end.node) & {*self.bound, *self.letters}
+        counts = bool(names_in(end.node) & {*self.bound, *self.letters}) and not self.from_one.get(name)
         shift = number(0 if counts or self._is_zero(lower) else 1, node)
         yield Binary(node.at, "<=", Binary(node.at, "+", letter, shift), end.node, end=node.end)
 

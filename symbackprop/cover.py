@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ Pattern = tuple[Any, ...]
 _JOINT = 5  # comparisons of which every combination is looked for; of more, every pair
 _SMALL = 400  # values of a network that is evaluated in no time
 _STEPS = 120  # of a walk towards a side that no draw reached
+_KINKS = 6  # of which both sides are tried close by
 _JOINT_STEPS = 400  # of all walks towards combinations
 _WALKS = 6
 _TINY = 60  # values of a network of which every combination of branches is looked for
@@ -53,6 +54,9 @@ def cover(evidence: Evidence, setting: Setting, sites_at: Callable[[Point], Site
             chosen.append(point)
     unreached: list[str] = []
     kept = _kept(evidence)
+    for point in _near_kinks(drawn, sites_at) if small else ():
+        chosen.append(point)
+        seen |= _patterns(sites_at(point))
     walks = 24 if first.work <= _TINY else _WALKS if small else 2
     wishes = list(itertools.islice(_missing(seen, drawn), walks)) if drawn else []
     joint = max(len([w for w in wishes if len(w) > 1]), 1)
@@ -105,6 +109,46 @@ def _missing(seen: set[Pattern], drawn: Iterable[tuple[Point, Sites]]) -> Iterab
                 yield dict(zip(names, signs, strict=True))
 
 
+def _near_kinks(drawn: Sequence[tuple[Point, Sites]], sites_at: Callable[[Point], Sites | None]) -> Iterator[Point]:
+    """A point on each side of each kink, near to it: far out both branches may be too close to tell."""
+    for site in sorted({s for _, own in drawn for s, m in own.items() if m.size == 1})[:_KINKS]:
+        have = [(p, own[site][0]) for p, own in drawn if site in own]
+        pair = next(((p, q) for (p, a), (q, b) in itertools.combinations(have, 2) if a * b < 0 and p.sizes == q.sizes), None)
+        if pair is None:
+            continue
+        at = _path(*pair)
+        kink = _crossing(at, site, sites_at)
+        for share in (kink + 0.03 * (1 - kink), kink - 0.03 * kink):
+            point = at(share)
+            if is_real(point):
+                yield point
+
+
+def _path(one: Point, other: Point) -> Callable[[float], Point]:
+    """The points between two."""
+
+    def at(share: float) -> Point:
+        ends = ((n, np.asarray(v, dtype=float), np.asarray(other.drawn[n])) for n, v in one.drawn.items())
+        return one.remade({n: (1 - share) * a + share * b for n, a, b in ends}, rough=True)
+
+    return at
+
+
+def _crossing(at: Callable[[float], Point], site: tuple[str, int], sites_at: Callable[[Point], Sites | None]) -> float:
+    """How far along a path a comparison changes sides, by halving."""
+    low, high = 0.0, 1.0
+    start = (sites_at(at(0.0)) or {}).get(site)
+    for _ in range(30):
+        sites = sites_at(at((low + high) / 2))
+        if start is None or sites is None or site not in sites:
+            break
+        if sites[site][0] * start[0] > 0:
+            low = (low + high) / 2
+        else:
+            high = (low + high) / 2
+    return (low + high) / 2
+
+
 def _between(
     drawn: Sequence[tuple[Point, Sites]],
     wanted: Mapping[tuple[str, int], int],
@@ -117,24 +161,8 @@ def _between(
             continue
         crossing = [s for s in wanted if first[s][0] * second[s][0] < 0]
 
-        def at(share: float, one: Point = one, other: Point = other) -> Point:
-            values = {
-                n: (1 - share) * np.asarray(v, dtype=float) + share * np.asarray(other.drawn[n]) for n, v in one.drawn.items()
-            }
-            return one.remade(values, rough=True)
-
-        kinks = [0.0, 1.0]
-        for site in crossing:
-            low, high = 0.0, 1.0
-            for _ in range(30):
-                sites = sites_at(at((low + high) / 2))
-                if sites is None or site not in sites:
-                    break
-                if sites[site][0] * first[site][0] > 0:
-                    low = (low + high) / 2
-                else:
-                    high = (low + high) / 2
-            kinks.append((low + high) / 2)
+        at = _path(one, other)
+        kinks = [0.0, 1.0, *(_crossing(at, site, sites_at) for site in crossing)]
         for a, b in itertools.pairwise(sorted(kinks)):
             point = at((a + b) / 2)
             sites = sites_at(point)

@@ -537,6 +537,14 @@ class _Reader:
         if (joint := re.fullmatch(r"(sum|mean|prod|max|min)_(\w+)", word)) and word not in self.known:
             letters = tuple(Symbol(token.at, c) for c in joint[2])
             return self._body(joint[1], letters, None, None, token.at)
+        head, _, tail = word.partition("_")
+        if "_" in tail and head and word not in self.known and "\\" in self.source.whole:
+            # In TeX a script takes one token: p_1p_2 is a product.
+            own = re.match(r"\d+|.", tail)
+            length = len(head) + 1 + (own.end() if own is not None else 0)
+            rest = Piece("name", word[length:].lstrip("_"), token.at + length, token.end)
+            self.pieces[self.next - 1 : self.next] = [replace(token, text=word[:length], end=token.at + length), rest]
+            return self.named(self.pieces[self.next - 1])
         if word in HATTED:
             return self.decorated(HATTED[word], "hat", token.at)
         parts = self.segments(word)
@@ -776,14 +784,15 @@ class _Reader:
             self.next, self.pieces = before
             if symbol.name == "𝟏":
                 raise self.error("an indicator holds a condition: 1[y = k]")
-        if self.ahead("(") and not is_function and self.token.at == self.reached and self._takes_arguments(symbol):
-            return replace(symbol, end=self.reached)
-        if self.ahead("(") and symbol.name in ("J", "L", "C", "E", "ℓ") and symbol.name not in self.known and not symbol.below:
+        is_adjacent = self.token.at == self.reached
+        if self.ahead("(") and symbol.name in ("J", "L", "C", "E", "ℓ") and not symbol.below and is_adjacent:
             at = self.take().at
             for item in self.listed(")"):  # what the loss is a function of
                 bare = isinstance(item, Symbol) and item.indices is None and item.raised is None
                 if not bare or item.below_text not in ("", "t"):  # type: ignore[attr-defined]
                     raise self.error("a loss is written with the names that it depends on: J(W, b)", at)
+            return replace(symbol, end=self.reached)
+        if self.ahead("(") and not is_function and is_adjacent and self._takes_arguments(symbol):
             return replace(symbol, end=self.reached)
         if symbol.name in FUNCTIONS and symbol.name not in self.known_arrays and self.begins_factor():
             raised = symbol.raised
@@ -1050,6 +1059,8 @@ class _Reader:
 
 def _is_numeric(node: Node) -> bool:
     """Whether a factor is a number, or a product of numbers and names that begins with one."""
+    if isinstance(node, Binary) and node.operator == "/":
+        return isinstance(node.left, Number) and isinstance(node.right, Number)
     return isinstance(node, Number) or (isinstance(node, Binary) and node.operator == " " and _is_numeric(node.left))
 
 

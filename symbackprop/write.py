@@ -15,6 +15,7 @@ from typing import Any, cast
 import sympy
 from sympy import Expr, Symbol
 
+from .errors import FormulaError
 from .notation import (
     Call,
     Element,
@@ -163,7 +164,7 @@ class Writer:
             return f"mod({self.expression(expr.args[0])}, {self.expression(expr.args[1])})", ATOM
         if type(expr) in _NAMES:
             return self.function(_NAMES[type(expr)], expr.args[0]), ATOM
-        raise TypeError(f"no text for {type(expr).__name__}")
+        raise FormulaError(f"there is no text for {type(expr).__name__}", None)
 
     def rank(self, expr: Expr) -> int:
         """Where an expression stands in the computation: the latest of its arrays."""
