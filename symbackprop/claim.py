@@ -998,7 +998,11 @@ class Resolver:
                 element = Item(element.at, element.name, (), end=element.end)
             batch = self.names.network.batch
             shared = [(a, b) for a in value.axes for b in target.axes if base_name(a) == base_name(b) == batch]
-            if shared and self.names.are_apart(names_in(value.node), element.name):
+            if self._place_by_place(value, target, element.name):
+                places = dict(zip(target.axes, value.axes, strict=True))
+                element = replace(element, indices=tuple(renamed_tree(i, places) for i in element.indices))
+                target = replace(target, axes=())
+            elif shared and self.names.are_apart(names_in(value.node), element.name):
                 # the examples stand once: each has a derivative of its own
                 a, b = shared[0]
                 element = replace(element, indices=tuple(renamed_tree(i, {b: a}) for i in element.indices))
@@ -1006,6 +1010,15 @@ class Resolver:
             tree = self.names.derivative(value.node, element, node, self)
             value = Value(tree, (*value.axes, *target.axes))
         return value
+
+    def _place_by_place(self, value: Value, target: Value, wrt: str) -> bool:
+        """Whether da/dz of an activation is read as its derivative at each place rather than as a matrix."""
+        axes = [a for a in target.axes if base_name(a) != self.network.batch]
+        alike = len(value.axes) == len(target.axes) and all(map(self.fits, value.axes, target.axes))
+        if not axes or not alike or not self.names.is_elementwise(value.node, wrt):
+            return False
+        notes = {"elementwise": "the derivative of an activation is read place by place"}
+        return self.reading.choose("derivative", ("matrix", "elementwise"), notes) == "elementwise"
 
     def _by_variable(self, value: Value, variable: str, node: Node) -> Value:
         return replace(value, node=self.names.derivative(value.node, Item(node.at, variable, ()), node, self))

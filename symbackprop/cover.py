@@ -166,7 +166,7 @@ def _between(
         for a, b in itertools.pairwise(sorted(kinks)):
             point = at((a + b) / 2)
             sites = sites_at(point)
-            if sites is not None and is_real(point) and all(sites[s][0] * sign > 0 for s, sign in wanted.items()):
+            if sites is not None and is_real(point) and all(s in sites and sites[s][0] * sign > 0 for s, sign in wanted.items()):
                 return point
     return None
 

@@ -18,7 +18,7 @@ from .derive import derive
 from .differentiate import read_for
 from .errors import FormulaError, Source, SymbackpropError
 from .evidence import DIGITS, FINE, ROUGH, Evidence, Point, Setting, difference, given_point, is_tiny
-from .maths import COMPARISONS, Call, Derivative, Reduce, Symbol, nodes_below
+from .maths import COMPARISONS, Call, Derivative, Reduce, Symbol, Transpose, nodes_below
 from .names import Names, Reading
 from .notation import Derivation
 from .parse import Apply, Binary, Name, Negate, Node, Number
@@ -28,6 +28,7 @@ from .trees import names_in, nodes_of, renamed_tree
 _READINGS = 12  # of one claim
 _AFFORDABLE = 20_000  # numbers of one product that are worked out in all digits
 _SMALL = 3_000  # values of a network that are worked out in all digits at every point
+_SHARES = tuple(map(Fraction, ("1", "2", "1/2", "4", "3")))  # of a constant, that a claim may have put its number into
 _PLACES = 60  # of an axis of which a claim names a place
 
 
@@ -35,6 +36,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "examples": ("all", "one"),
     "vectors": ("columns", "rows"),
     "subscripts": ("names", "elements"),
+    "derivative": ("matrix", "elementwise"),
     "delta": ("plus", "minus"),
     "sigma": ("sigmoid", "own"),
     "raised": ("layer", "power"),
@@ -516,9 +518,29 @@ class Judge:
                     best = outcome
         except Misfit:
             if best is None:
+                self._name_all()
                 raise
         assert best is not None
         return replace(best, one_holds=aside is not None)
+
+    def _name_all(self) -> None:
+        """Raises the first name that is unknown: what is not understood has no shape that could be wrong."""
+        resolver = Resolver(self.names, Reading({"examples": "all", **self.settled}))
+        for source, trees in zip(self.text.sides, self.trees, strict=True):
+            resolver.source = source
+            todo: list[Any] = [trees[0]]
+            while todo:
+                node = todo.pop()
+                if isinstance(node, Symbol):
+                    try:
+                        resolver.value(node)
+                    except FormulaError as error:
+                        if error.message.startswith("unknown name"):
+                            raise
+                elif isinstance(node, Call):
+                    todo += node.arguments
+                elif isinstance(node, (Binary, Negate, Transpose)):
+                    todo += [n for n in (getattr(node, k, None) for k in ("left", "right", "operand")) if n is not None]
 
     def _judged(self, case: Case) -> Outcome:
         numeric = [k for k, t in enumerate(case.trees) if is_number(t)]
@@ -552,9 +574,11 @@ class Judge:
     def _unnamed_constants(self, case: Case) -> frozenset[str]:
         """The constants of the network for which a claim may have written their numbers: 4u for 2u/τ with τ = 1/2."""
         named = set[str]().union(*map(names_in, case.trees))
-        numbers = {n.value for t in case.trees for n in nodes_of(t) if isinstance(n, Number)}
-        constants = [(c, Fraction(int(v.p), int(v.q))) for c, v in self.names.network.constants if c not in named]
-        return frozenset(c for c, v in constants if abs(v) not in (0, 1) or (abs(v) == 1 and abs(v) in numbers))
+        numbers = {n.value for t in case.trees for n in nodes_of(t) if isinstance(n, Number)} - {0, 1, 2, Fraction(1, 2)}
+        constants = [(c, abs(Fraction(int(v.p), int(v.q)))) for c, v in self.names.network.constants if c not in named]
+        return frozenset(
+            c for c, v in constants if v and numbers & {v * k for k in _SHARES} | {k / v for k in _SHARES if v} & numbers
+        )
 
     def _of_numbers(self, case: Case) -> Outcome:
         """Numbers alone: what was printed is judged by its digits, what is computed in all of them."""

@@ -773,7 +773,11 @@ class _Reader:
         is_function = self.is_function(symbol)
         if self.ahead("(") and (is_function or symbol.name in ("sum", "mean", "prod", "where", "pad", "logsumexp", "dot", "d")):
             self.take()
-            return self.finished_call(symbol)
+            made = self.finished_call(symbol)
+            if symbol.name == "softmax" and isinstance(made, Call) and self.ahead("_"):
+                below, text = self.scripts_below()  # softmax(z)_j
+                made = replace(made, head=replace(made.head, below=below, below_text=text), end=self.reached)
+            return made
         if self.ahead("(") and symbol.name in ("𝟏", "I") and self._is_plain(symbol):
             before = self.next, list(self.pieces)
             self.take()

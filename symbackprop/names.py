@@ -43,7 +43,7 @@ from .notation import (
     size_symbol,
 )
 from .parse import Apply, Binary, Item, Name, Negate, Node, Number
-from .second import gradient_network, jacobian_terms, keeps_examples, vector_jacobian
+from .second import gradient_network, is_elementwise, jacobian_terms, keeps_examples, vector_jacobian
 from .shares import has_independent_examples
 from .sizes import Sizes
 from .tabulate import tree_of
@@ -262,6 +262,10 @@ class Names:
                 return True
         return False
 
+    def is_elementwise(self, value: Node, wrt: str) -> bool:
+        """Whether an array depends on another place by place."""
+        return isinstance(value, Item) and value.name != wrt and is_elementwise(self.network, value.name, wrt)
+
     def are_apart(self, names: Collection[str], wrt: str) -> bool:
         """Whether every array among these depends, example by example, on the same example of another alone."""
         network = self.with_gradient if any(n in self.adjoints.values() for n in names) else self.network
@@ -442,6 +446,8 @@ class Names:
             return  # bars are names here
         if s.accent == "bar" or s.name in ("δ", "delta", "Δ", "∂") or re.fullmatch(r"[δΔ]\d+", s.name):
             yield from self._deltas(s, reading)
+            if s.accent == "bar":
+                return  # never the array without its bar
         number = self.layer_number(s.layer, reading)
         example = s.layer if s.layer is not None and number is None else None
         for base in self._spellings(s.name):

@@ -235,6 +235,17 @@ def keeps_examples(network: Network, of: str, wrt: str) -> bool:
             return apart.get(of, True)
 
 
+def is_elementwise(network: Network, of: str, wrt: str) -> bool:
+    """Whether one array depends on another place by place: all indices alike on the whole way."""
+    alike = {wrt: True}
+    for equation in network.equations:
+        uses = [(t, e) for t in equation.terms for e in t.body.atoms(Element) if e.name in alike]
+        if uses:
+            own = all(alike[e.name] and not t.over and e.indices == equation.target.indices for t, e in uses)
+            alike[equation.name] = own and alike.get(equation.name, True)
+    return of != wrt and alike.get(of, False)
+
+
 def jacobian_terms(back: Equation, seed: str, outer: Sequence[str], computed: Collection[str]) -> tuple[Term, ...] | None:
     """uᵀJ as J: the seed's letters become those of the result, by the sum over them or by an indicator.
 

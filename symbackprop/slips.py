@@ -713,6 +713,10 @@ class Diagnosis:
         if settled is not None:
             return settled
         subject = self.judge.subject
+        constants = self.names.network.constants
+        if constants and self.judge.outcome(self.case, held=frozenset(c for c, _ in constants)).holds:
+            values = ", ".join(f"{c} = {Writer().expression(v)}" for c, v in constants)
+            return f"correct for {values} alone"
         if not names_in(self.tree) or self.names.variables:
             return None  # a number is right for too much
         for words, make in variants(subject.derivation.network):
