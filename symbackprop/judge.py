@@ -403,7 +403,9 @@ class Judge:
             for k, (wrong, compared, edge, values) in enumerate(self._compared(case, point)):
                 seen[k] |= bool(compared.any())
                 inner = wrong if spoken else wrong & ~edge
-                if wrong.any() and not inner.any() and (compared & ~edge).any():
+                # What is left where indices leave their arrays must say something: 0 = 0 elsewhere does not.
+                telling = compared & ~edge & np.asarray(np.broadcast_to(values[0], wrong.shape) != 0, dtype=bool)
+                if wrong.any() and not inner.any() and telling.any():
                     beyond = True
                     continue
                 place = next(iter(np.argwhere(inner if inner.any() else wrong).tolist()), None)

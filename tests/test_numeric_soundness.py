@@ -440,7 +440,8 @@ def differs(judge, case, seed):
             one, other = np.broadcast_arrays(*values)
             both = np.isfinite(one) & np.isfinite(other)
             size = max(np.abs(one[both]).max(initial=0), np.abs(other[both]).max(initial=0))
-            if np.abs(one[both] - other[both]).max(initial=0) <= tolerance * size:
+            # What is zero comes out as rounding noise.
+            if np.abs(one[both] - other[both]).max(initial=0) <= max(tolerance * size, 1e-6 * tolerance):
                 break
         else:
             return True
@@ -466,8 +467,8 @@ def test_no_spoiled_claim_is_called_right(network, sweep):
         for judge, words, case in spoiled(network, claim, 60 if sweep else 8, 0 if sweep else 5 * number):
             try:
                 holds = judge.outcome(case).holds
-            except SymbackpropError:
-                continue
+            except (SymbackpropError, ValueError):
+                continue  # an edit may leave a letter outside of its sum: that is no formula
             judged_right += holds
             judged_wrong += not holds
             if holds:
