@@ -441,7 +441,7 @@ def differs(judge, case, seed):
             both = np.isfinite(one) & np.isfinite(other)
             size = max(np.abs(one[both]).max(initial=0), np.abs(other[both]).max(initial=0))
             # What is zero comes out as rounding noise.
-            if np.abs(one[both] - other[both]).max(initial=0) <= max(tolerance * size, 1e-6 * tolerance):
+            if np.abs(one[both] - other[both]).max(initial=0) <= max(tolerance * size, 1e-3 * tolerance):
                 break
         else:
             return True
@@ -466,12 +466,12 @@ def test_no_spoiled_claim_is_called_right(network, sweep):
     for number, claim in enumerate(claims if sweep else claims[-3:]):
         for judge, words, case in spoiled(network, claim, 60 if sweep else 8, 0 if sweep else 5 * number):
             try:
-                holds = judge.outcome(case).holds
+                outcome = judge.outcome(case)
             except (SymbackpropError, ValueError):
                 continue  # an edit may leave a letter outside of its sum: that is no formula
-            judged_right += holds
-            judged_wrong += not holds
-            if holds:
+            judged_right += outcome.holds
+            judged_wrong += not outcome.holds
+            if outcome.holds and not outcome.beyond:  # what is judged for some places only says so
                 assert not differs(judge, case, number), (claim, words)
     assert judged_wrong
 
