@@ -17,7 +17,7 @@ from .functions import decimal
 from .layers import WIDTHS, Current, Layers
 from .lower import Lowering
 from .notation import Call, Element, Equation, Fact, Network, Term, index, size_symbol
-from .parse import Apply, Item, Name, Node, Number, parse_definition, parse_expression, split_lines, walk
+from .parse import Apply, Item, Name, Node, Number, nodes_of, parse_definition, parse_expression, split_lines
 
 # What hands on the kind of numbers that it is given.
 _PASSING = ("dropout", "flatten", "reshape", "last", "maxpool", "avgpool", "global_maxpool", "global_avgpool")
@@ -278,4 +278,4 @@ class Chain(Layers):
 
 
 def _has_items(node: Node) -> bool:
-    return any(isinstance(n, Item) or (isinstance(n, Apply) and n.name in ("sum", "mean")) for n in walk(node))
+    return any(isinstance(n, Item) or (isinstance(n, Apply) and n.name in ("sum", "mean")) for n in nodes_of(node))

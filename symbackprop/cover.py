@@ -37,7 +37,7 @@ def cover(evidence: Evidence, setting: Setting, sites_at: Callable[[Point], Site
     """
     seen: set[Pattern] = set()
     for point in evidence.points(setting):
-        seen |= _patterns(sites_at(point.remade(point.drawn, rough=True)))
+        seen |= _patterns(sites_at(point.roughly()))
     first = evidence.points(setting)[0]
     small = first.work <= _SMALL
     chosen: list[Point] = []

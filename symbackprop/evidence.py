@@ -90,6 +90,7 @@ class Point:
         self._floating: Table | None = None
         self._exact: Point | None = None
         self._fine: Point | None = None
+        self._rough: Point | None = None
 
     @property
     def affordable(self) -> bool:
@@ -101,6 +102,12 @@ class Point:
         if self._exact is None:
             self._exact = self.remade(self.drawn, rough=False)
         return self._exact
+
+    def roughly(self) -> Point:
+        """The same point in floating point, with a trace of what is compared."""
+        if self._rough is None:
+            self._rough = self.remade(self.drawn, rough=True)
+        return self._rough
 
     def finely(self) -> Point:
         """The same point in three times as many digits."""

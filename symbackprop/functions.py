@@ -12,7 +12,7 @@ from . import catalogue
 from .errors import FormulaError, Source
 from .lower import Lowering, Scope
 from .notation import Element, Function
-from .parse import Item, Name, parse_expression, walk
+from .parse import Item, Name, nodes_of, parse_expression
 from .sizes import Sizes
 
 
@@ -33,7 +33,7 @@ def catalogue_functions() -> Mapping[str, Function]:
 def make_function(name: str, formula: Source, constants: Mapping[str, Any], functions: Mapping[str, Function]) -> Function:
     """A scalar function of one variable from its formula: the variable is the one name that is not a constant."""
     node = parse_expression(formula)
-    named = [n for n in walk(node) if isinstance(n, (Name, Item)) and n.name not in constants and n.name != "pi"]
+    named = [n for n in nodes_of(node) if isinstance(n, (Name, Item)) and n.name not in constants and n.name != "pi"]
     names = {n.name: n.at for n in reversed(named)}
     if len(names) != 1:
         places = sorted(names, key=names.__getitem__)

@@ -419,12 +419,13 @@ class Judge:
     @staticmethod
     def _speaks_of_places(case: Case, tree: Node) -> bool:
         """Whether a side tells single places apart, such as t = T-1: then it is about all of them."""
-        tests = (n for n in nodes_of(tree) if isinstance(n, Binary) and n.operator in COMPARISONS)
-        return any(names_in(n) & set(case.free) and not names_in(n) <= set(case.free) for n in tests) or any(
-            names_in(n) & set(case.free) and any(isinstance(i, Number) for i in (n.left, n.right))
-            for n in nodes_of(tree)
-            if isinstance(n, Binary) and n.operator in COMPARISONS
-        )
+        free = set(case.free)
+        for n in nodes_of(tree):
+            if isinstance(n, Binary) and n.operator in COMPARISONS:
+                names = names_in(n)
+                if names & free and (names - free or isinstance(n.left, Number) or isinstance(n.right, Number)):
+                    return True
+        return False
 
     def _compared(self, case: Case, point: Point) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, Any]]]:
         """For each equality at a point: where it is wrong, where it can be judged, and where it leaves an array."""

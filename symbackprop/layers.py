@@ -16,7 +16,7 @@ from .errors import NetworkError, Source, suggest
 from .layer_rows import LAYER_NAMES, layers_named
 from .lower import Lowering
 from .notation import SAFE_NAME, Beyond, Draw, Element, Equation, Start, Term, index
-from .parse import Item, Name, Node, Number, parse_definition, parse_expression, split_lines, walk
+from .parse import Item, Name, Node, Number, nodes_of, parse_definition, parse_expression, split_lines
 from .spec import Own
 
 # Arguments that give the last axis of what a layer computes.
@@ -431,7 +431,7 @@ def _axes(inputs: str) -> tuple[str, ...]:
 def _input_of(lines: tuple[str, ...]) -> str:
     """The first `x[…]` in a layer's equations, whose letters are the axes that it takes."""
     for line in lines:
-        for node in walk(parse_definition(Source("<layer>", line)).right):
+        for node in nodes_of(parse_definition(Source("<layer>", line)).right):
             if isinstance(node, Item) and node.name == "x":
                 return f"x[{','.join(i.name if isinstance(i, Name) else '?' for i in node.indices)}]"
     return "x"

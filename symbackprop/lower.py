@@ -20,7 +20,7 @@ from sympy import Dummy, Expr, Symbol
 
 from .errors import FormulaError, Source, suggest
 from .notation import Beyond, Call, Element, Equation, Function, Term, index, indices_of, is_index
-from .parse import Apply, Binary, Definition, Item, Name, Negate, Node, Number, walk
+from .parse import Apply, Binary, Definition, Item, Name, Negate, Node, Number, nodes_of
 from .sizes import Sizes
 
 MAX_BITS = 4096  # of a constant power
@@ -137,7 +137,7 @@ class Lowering:
         for source, definition in lines:
             Lowering(source, scope).announce(definition)
         lefts = [cast("Name | Item", d.left).name for _, d in lines]
-        rights = [{n.name for n in walk(d.right) if isinstance(n, (Name, Item))} for _, d in lines]
+        rights = [{n.name for n in nodes_of(d.right) if isinstance(n, (Name, Item))} for _, d in lines]
         starting = {k for k, (_, d) in enumerate(lines) if is_start(d)}
         todo = dict(enumerate(lines))
 

@@ -257,7 +257,7 @@ def parse_definition(source: Source) -> Definition:
     return Definition(left, right)
 
 
-def walk(node: Node) -> Iterator[Node]:
+def nodes_of(node: Node) -> Iterator[Node]:
     """A tree's nodes in the order of the text; without recursion, as a sum of a thousand terms is a tree a thousand deep."""
     todo = [node]
     while todo:

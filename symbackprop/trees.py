@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from .parse import Apply, Binary, Item, Name, Negate, Node, Number
+from .parse import Apply, Binary, Item, Name, Negate, Node, Number, nodes_of
 
 Path = tuple[int, ...]
 
@@ -92,23 +92,6 @@ def renamed_tree(node: Node, swap: Mapping[str, str]) -> Node:
             return replace(node, left=renamed_tree(left, swap), right=renamed_tree(right, swap))
         case _:
             return node
-
-
-def nodes_of(node: Node) -> Iterator[Node]:
-    """A tree's nodes, the outer ones first."""
-    todo = [node]
-    while todo:
-        current = todo.pop()
-        yield current
-        match current:
-            case Item(indices=inner) | Apply(arguments=inner):
-                todo += inner[::-1]
-            case Negate(operand=operand):
-                todo.append(operand)
-            case Binary(left=left, right=right):
-                todo += (right, left)
-            case _:
-                pass
 
 
 def number(value: int | Fraction, node: Node | None = None) -> Number:
